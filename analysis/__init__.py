@@ -1,0 +1,1 @@
+"""Reads traces: motion, outcome, neurons, statistics (numpy, polars)."""

@@ -1,0 +1,1 @@
+"""Makes traces: environments, policies, steering, recording (torch, mujoco, lerobot)."""

@@ -1,0 +1,1 @@
+"""The trace, intervention and events contracts (numpy and h5py only)."""
