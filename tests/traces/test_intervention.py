@@ -1,0 +1,180 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from traces.errors import BadIntervention, UnknownName
+from traces.intervention import OPERATORS, TOKEN_GROUPS, Intervention, Site
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+windows = st.none() | st.tuples(st.integers(0, 50), st.integers(51, 100))
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers() | finite | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+
+
+@st.composite
+def sites_for(draw, operator):
+    layers = draw(st.lists(st.integers(0, 40), min_size=1, max_size=4, unique=True))
+    sites = []
+    for layer in layers:
+        neurons, vector = (), ()
+        if operator in ("add_direction", "project_out"):
+            vector = draw(st.lists(finite, min_size=1, max_size=5).filter(any))
+        else:
+            neurons = draw(st.lists(st.integers(0, 4000), min_size=1, max_size=5, unique=True))
+            size = len(neurons)
+            if operator == "mean_ablation" or (
+                operator not in ("scale", "zero_ablation") and draw(st.booleans())
+            ):
+                vector = draw(st.lists(finite, min_size=size, max_size=size))
+        sites.append(Site(draw(st.sampled_from(["vlm", "expert"])), layer, neurons, vector))
+    return tuple(sites)
+
+
+@st.composite
+def interventions(draw):
+    operator = draw(st.sampled_from(OPERATORS))
+    return Intervention(
+        name=draw(st.text()),
+        operator=operator,
+        sites=draw(sites_for(operator)),
+        coefficient=draw(finite),
+        token_groups=draw(
+            st.lists(st.sampled_from(TOKEN_GROUPS), min_size=1, max_size=3, unique=True)
+        ),
+        step_window=draw(windows),
+        denoise_window=draw(windows),
+        sae_sha256="ab" * 32 if operator == "sae_feature" else "",
+        provenance=draw(st.dictionaries(st.text(), json_values, max_size=3)),
+    )
+
+
+@given(interventions())
+def test_json_round_trip_is_exact(intervention):
+    copy = Intervention.from_json(intervention.to_json())
+    assert copy == intervention
+    assert copy.to_json() == intervention.to_json()
+    assert copy.fingerprint() == intervention.fingerprint()
+
+
+@given(interventions(), finite)
+def test_only_the_coefficient_changes_with_the_dose(intervention, alpha):
+    other = intervention.with_coefficient(alpha)
+    assert replace(other, coefficient=intervention.coefficient) == intervention
+    same = json.dumps(alpha) == json.dumps(intervention.coefficient)
+    assert (other.fingerprint() == intervention.fingerprint()) == same
+
+
+FAST = Intervention("fast", "overwrite", (Site("vlm", 1, (3, 5)), Site("vlm", 2, (7,))), 8)
+
+
+def test_fingerprint_is_of_what_acts():
+    assert replace(FAST, name="x", provenance={"a": 1}).fingerprint() == FAST.fingerprint()
+    for changes in (
+        {"operator": "add"},
+        {"sites": FAST.sites[:1]},
+        {"token_groups": ("state",)},
+        {"step_window": (0, 5)},
+        {"denoise_window": (0, 5)},
+    ):
+        assert replace(FAST, **changes).fingerprint() != FAST.fingerprint()
+
+
+def test_fingerprint_is_the_same_in_every_release():
+    assert FAST.fingerprint() == (
+        "d869b913b13c3a5ae7dd065de35df2ec1a1fc5391289fa49b2e287a763047b5f"
+    )
+
+
+def test_neuron_count():
+    assert FAST.neuron_count == 3
+
+
+def test_numpy_numbers_become_plain_ones():
+    site = Site("vlm", np.int64(1), np.array([3, 5]), np.array([0.5, 1.5], np.float32))
+    assert site == Site("vlm", 1, (3, 5), (0.5, 1.5))
+    assert Intervention("n", "add", [site], np.float32(2)).to_json().count("numpy") == 0
+
+
+def test_keys_of_later_versions_are_ignored():
+    content = json.loads(FAST.to_json())
+    content["colour"] = "red"
+    content["sites"][0]["head"] = 4
+    assert Intervention.from_json(json.dumps(content)) == FAST
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"sites": ()}, "sites: expected at least one site"),
+        ({"sites": (Site("vlm", 1, (3,)), Site("vlm", 1, (4,)))}, "each (tower, layer) once"),
+        ({"sites": (Site("vlm", 1),)}, "neurons: expected at least one for overwrite"),
+        ({"sites": (Site("vlm", 1, (3,), (1.0, 2.0)),)}, "vector: expected 0 or 1 numbers"),
+        ({"operator": "mean_ablation"}, "vector: expected 2 numbers for mean_ablation"),
+        ({"operator": "project_out"}, "neurons: expected none for project_out"),
+        ({"operator": "sae_feature"}, "sae_sha256: expected a hash for sae_feature"),
+        ({"coefficient": float("nan")}, "coefficient: expected finite numbers, found nan"),
+        ({"coefficient": "much"}, "coefficient: expected finite numbers, found 'much'"),
+        ({"token_groups": ()}, "at least one token group"),
+        ({"step_window": (5, 5)}, "step_window: expected start before stop"),
+        ({"denoise_window": (1, 2, 3)}, "denoise_window: expected two whole numbers"),
+    ],
+)
+def test_contradictions_are_refused(changes, message):
+    with pytest.raises(BadIntervention) as caught:
+        replace(FAST, **changes)
+    assert message in str(caught.value)
+
+
+def test_a_direction_must_point_somewhere():
+    with pytest.raises(BadIntervention, match="a direction for add_direction"):
+        Intervention("d", "add_direction", (Site("vlm", 1, (), (0.0, 0.0)),), 1.0)
+
+
+@pytest.mark.parametrize("neurons", [(3, 3), (-1,), (1.5,), (True,), ("a",)])
+def test_neurons_are_different_whole_numbers(neurons):
+    with pytest.raises(BadIntervention, match="neurons"):
+        Site("vlm", 1, neurons)
+
+
+def test_unknown_operator_and_token_group_offer_a_near_name():
+    with pytest.raises(UnknownName, match="did you mean overwrite"):
+        replace(FAST, operator="overwite")
+    with pytest.raises(UnknownName, match="did you mean language"):
+        replace(FAST, token_groups=("langauge",))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "expected JSON"),
+        ("[]", "expected a JSON object"),
+        ('{"name": "x"}', "expected also coefficient, operator, sites"),
+        ('{"name": "x", "operator": "add", "coefficient": 1, "sites": 3}', "a list of sites"),
+        ('{"name": "x", "operator": "add", "coefficient": 1, "sites": [3]}', "a JSON object"),
+        (
+            '{"name": "x", "operator": "add", "coefficient": 1, "sites": [{"tower": "vlm"}]}',
+            "expected also layer",
+        ),
+        (
+            '{"name": "x", "operator": "add", "coefficient": 1, '
+            '"sites": [{"tower": "vlm", "layer": 1, "neurons": 4}]}',
+            "fields of the right type",
+        ),
+        (
+            '{"name": "x", "operator": [], "coefficient": 1, '
+            '"sites": [{"tower": "vlm", "layer": 1, "neurons": [4]}], "token_groups": 5}',
+            "fields of the right type",
+        ),
+    ],
+)
+def test_unreadable_json_is_the_users_to_fix(text, message):
+    with pytest.raises(BadIntervention) as caught:
+        Intervention.from_json(text)
+    assert message in str(caught.value)

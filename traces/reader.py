@@ -1,0 +1,291 @@
+"""Read one trace: columns by name, rows by episode, and no more than what is asked for.
+
+A closed file is read as it is.  In a `.partial`, left by a crash or still growing, only complete
+episodes count: whatever lies beyond the last of them is not shown.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from traces.columns import moments
+from traces.errors import MissingFile, NewerFormat, NotATrace, UnknownName
+from traces.header import SiteInfo, TraceHeader
+from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
+
+Columns = dict[str, np.ndarray]
+
+
+class TraceReader:
+    """An open trace, read without locks, so that no reader ever stops a writer.
+
+    Text columns come back as numpy `str` arrays, all others as they are stored.  Asked for no
+    column by name, a method returns all columns of the format; one that somebody added to the
+    file is read when it is named.
+    """
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = Path(path)
+        self.partial = self.path.suffix == ".partial"
+        self._file = _opened(self.path, self.partial)
+        try:
+            self.header = _header(self.path, self._file)
+            self.n_episodes, self.n_steps, self.n_decisions = self._complete()
+        except (KeyError, OSError, RuntimeError) as error:
+            self._file.close()
+            raise NotATrace(self.path, f"it is damaged ({error})") from error
+        except BaseException:
+            self._file.close()
+            raise
+
+    def _complete(self) -> tuple[int, int, int]:
+        """Return how many episodes are complete, and the steps and decisions that they have."""
+        lengths = {name: self._length(name) for name in ("episodes", "steps", "decisions")}
+        spans = [
+            self._file[f"episodes/{name}"][: lengths["episodes"]]
+            for name in ("first_step", "n_steps", "first_decision", "n_decisions")
+        ]
+        step_stop, decision_stop = spans[0] + spans[1], spans[2] + spans[3]  # (E,), (E,)
+        whole = (step_stop <= lengths["steps"]) & (decision_stop <= lengths["decisions"])
+        if self.partial:
+            whole &= self._file["episodes/uid"][: lengths["episodes"]] != b""
+            n_episodes = int(np.argmin(whole)) if not whole.all() else len(whole)
+        elif whole.all():
+            n_episodes = len(whole)
+        else:
+            raise NotATrace(self.path, "its episodes point beyond its steps or decisions")
+        if n_episodes == 0:
+            return 0, 0, 0
+        return n_episodes, int(step_stop[n_episodes - 1]), int(decision_stop[n_episodes - 1])
+
+    def _length(self, table: str) -> int:
+        """Return the rows that all columns of a table have (a crash may leave them uneven)."""
+        group = self._file[table]
+        return min(len(group[name]) for name in _columns(table, group))
+
+    def episodes(self, *columns: str) -> Columns:
+        """Return columns of episodes/, one row per episode."""
+        return self._read("episodes", columns, 0, self.n_episodes)
+
+    def steps(self, *columns: str, episode: int | None = None) -> Columns:
+        """Return columns of steps/, of all episodes or of one row of episodes/."""
+        return self._read("steps", columns, *self.step_span(episode))
+
+    def decisions(self, *columns: str, episode: int | None = None) -> Columns:
+        """Return columns of decisions/, of all episodes or of one row of episodes/."""
+        return self._read("decisions", columns, *self.decision_span(episode))
+
+    def table(self, name: str, *columns: str) -> Columns:
+        """Return columns of policies/, groups/, advantages/ or updates/."""
+        if name not in TABLES or name not in self._file:
+            raise UnknownName("table", name, TABLES)
+        return self._read(name, columns, 0, self._length(name))
+
+    def policies(self) -> Columns:
+        """Return policies/: the weights that acted."""
+        return self.table("policies")
+
+    def step_span(self, episode: int | None) -> tuple[int, int]:
+        """Return the rows [start, stop) of steps/ of one episode, or of all (None)."""
+        return self._span("step", episode, self.n_steps)
+
+    def decision_span(self, episode: int | None) -> tuple[int, int]:
+        """Return the rows [start, stop) of decisions/ of one episode, or of all (None)."""
+        return self._span("decision", episode, self.n_decisions)
+
+    def _span(self, what: str, episode: int | None, total: int) -> tuple[int, int]:
+        if episode is None:
+            return 0, total
+        if not 0 <= episode < self.n_episodes:
+            raise IndexError(f"episode {episode} of {self.n_episodes} in {self.path}")
+        start = int(self._file[f"episodes/first_{what}"][episode])
+        return start, start + int(self._file[f"episodes/n_{what}s"][episode])
+
+    def sites(self) -> list[SiteInfo]:
+        """Return the sites whose activations were recorded, in the order of their towers."""
+        infos = [
+            SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
+            for group in self._file.get("activations", {}).values()
+        ]
+        return sorted(infos, key=lambda site: (site.tower, site.layer, site.name))
+
+    def activation(
+        self, site: str, rows: slice | np.ndarray = slice(None), *, episode: int | None = None
+    ) -> np.ndarray:
+        """Return activations of a site, (rows, *shape of the site).
+
+        Args:
+            site: name of the site.
+            rows: which rows; an array of indices must ascend.
+            episode: count `rows` within this row of episodes/ rather than in the whole trace.
+        """
+        start, stop = self._activation_span(site, episode)
+        values = self._site(site)["values"]
+        if isinstance(rows, slice):
+            first, last, stride = rows.indices(stop - start)
+            if stride < 1:
+                raise IndexError(f"slices of activations go forward, not by {stride}")
+            return values[start + first : start + max(first, last) : stride]
+        rows = np.arange(stop - start)[rows]
+        return values[start + rows] if rows.size else values[:0]
+
+    def activation_decisions(self, site: str, *, episode: int | None = None) -> np.ndarray:
+        """Return the row of decisions/ that each row of a site belongs to."""
+        start, stop = self._activation_span(site, episode)
+        return self._site(site)["decision"][start:stop]
+
+    def activation_stats(self, site: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Return (n, mean, std) of every unit, each (N,); std is that of the sample itself.
+
+        The stored statistics may be one episode ahead in a `.partial`, so there they are
+        computed from the values.
+        """
+        group = self._site(site)
+        if self.partial:
+            n, mean, m2 = moments(self.activation(site))
+        else:
+            n, mean, m2 = group["n"][:], group["mean"][:], group["m2"][:]
+        known = n > 0
+        divisor = np.maximum(n, 1)
+        return n, np.where(known, mean, np.nan), np.where(known, np.sqrt(m2 / divisor), np.nan)
+
+    def activation_overflow(self, site: str) -> int:
+        """Return how many finite values of a site were too large for its type."""
+        return int(self._site(site)["overflow"][0])
+
+    def _site(self, site: str) -> h5py.Group:
+        sites = self._file.get("activations", {})
+        if site not in sites:
+            raise UnknownName("activation site", site, sites)
+        return sites[site]
+
+    def _activation_span(self, site: str, episode: int | None) -> tuple[int, int]:
+        group = self._site(site)
+        length = min(len(group["values"]), len(group["decision"]))
+        span = self.decision_span(episode)
+        if length == self.n_decisions:  # one row for every decision
+            return span
+        start, stop = np.searchsorted(group["decision"][:length], span)
+        return int(start), int(stop)
+
+    @property
+    def object_names(self) -> tuple[str, ...]:
+        """Names that the column `object` of objects/ counts through."""
+        return tuple(json.loads(self._file["objects"].attrs["names"])) if self.has_objects else ()
+
+    @property
+    def has_objects(self) -> bool:
+        """Whether object poses were recorded."""
+        return "objects" in self._file
+
+    def objects(self, *, episode: int | None = None) -> Columns:
+        """Return objects/ with an additional text column `name`; empty without such a table."""
+        if not self.has_objects:
+            return {}
+        columns = self._read("objects", (), *self._keyed_by_step("objects", episode))
+        names = np.array(self.object_names, dtype=str)
+        return columns | {"name": names[columns["object"]]}
+
+    def cameras(self) -> list[str]:
+        """Return the cameras whose frames may have been recorded."""
+        return sorted(self._file.get("frames", {}))
+
+    def frames(self, camera: str, *, episode: int | None = None) -> tuple[np.ndarray, list[bytes]]:
+        """Return the rows of steps/ at which a camera was recorded, and the PNG file of each."""
+        if camera not in self.cameras():
+            raise UnknownName("camera", camera, self.cameras())
+        steps, items = self._stream(f"frames/{camera}", episode)
+        return steps, [item.tobytes() for item in items]
+
+    def sim_states(self, *, episode: int | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Return the rows of steps/ with a simulator state, and the states."""
+        if "sim_state" not in self._file:
+            return np.zeros(0, np.int64), []
+        return self._stream("sim_state", episode)
+
+    def _stream(self, place: str, episode: int | None) -> tuple[np.ndarray, list[np.ndarray]]:
+        start, stop = self._keyed_by_step(place, episode)
+        columns = self._read(place, ("step", "offset", "length"), start, stop)
+        if start == stop:
+            return columns["step"], []
+        first = columns["offset"][0]
+        ends = columns["offset"] + columns["length"] - first
+        data = self._file[place]["data"][first : first + ends[-1]]
+        return columns["step"], np.split(data, ends[:-1])
+
+    def _keyed_by_step(self, place: str, episode: int | None) -> tuple[int, int]:
+        """Return the rows [start, stop) of a table whose ascending `step` lies in an episode."""
+        group = self._file[place]
+        length = min(len(group[name]) for name in group if name != "data")
+        start, stop = np.searchsorted(group["step"][:length], self.step_span(episode))
+        return int(start), int(stop)
+
+    def _read(self, table: str, names: tuple[str, ...], start: int, stop: int) -> Columns:
+        group = self._file[table]
+        for name in names:
+            if name not in group:
+                raise UnknownName(f"column of {table}", name, group)
+        names = names or _columns(table, group)
+        return {name: _decoded(group[name], start, stop) for name in names}
+
+    def close(self) -> None:
+        """Close the file; closing twice is harmless."""
+        self._file.close()
+
+    def __enter__(self) -> TraceReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+
+def _columns(table: str, group: h5py.Group) -> list[str]:
+    """Return the columns of the format that a table has."""
+    fields = TABLES.get(table) or OBJECTS
+    return [field.name for field in fields if field.name in group]
+
+
+def _decoded(column: h5py.Dataset, start: int, stop: int) -> np.ndarray:
+    rows = column[start:stop]
+    return np.char.decode(rows, "utf-8") if rows.dtype.kind == "S" else rows
+
+
+def _opened(path: Path, partial: bool) -> h5py.File:
+    if not path.exists():
+        raise MissingFile(path)
+    try:
+        return h5py.File(path, "r", swmr=partial, locking=False, rdcc_nbytes=2**20)
+    except OSError as error:
+        raise NotATrace(path, _why(path, str(error))) from error
+
+
+def _why(path: Path, complaint: str) -> str:
+    """Say in a person's words why HDF5 did not open a file."""
+    if path.is_dir():
+        return "it is a folder"
+    if "signature not found" in complaint:
+        return "it is not an HDF5 file"
+    if "truncated" in complaint:
+        return "the file is cut off"
+    if "already open for write" in complaint:
+        return f"it was never closed; rename it to {path.name}.partial to read what is complete"
+    return complaint
+
+
+def _header(path: Path, file: h5py.File) -> TraceHeader:
+    if file.attrs.get("format") != FORMAT:
+        raise NotATrace(path, f"it is HDF5, but its attribute `format` is not '{FORMAT}'")
+    found = int(file.attrs.get("format_version", 0))
+    if found > FORMAT_VERSION:
+        raise NewerFormat(path, found, FORMAT_VERSION)
+    for table in ("episodes", "steps", "decisions"):
+        if table not in file:
+            raise NotATrace(path, f"it has no table '{table}'")
+    try:
+        return TraceHeader.from_attributes(file.attrs)
+    except (ValueError, TypeError) as error:
+        raise NotATrace(path, f"its attributes cannot be read ({error})") from error

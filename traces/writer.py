@@ -1,0 +1,359 @@
+"""Write one trace: everything is created first, then only appended to, one episode at a time.
+
+    NAME.h5.partial   while it is written; opens with `swmr=True` up to its last complete episode
+    NAME.h5           after `close`; the content is on the disk before the name appears
+
+The row in episodes/ is written after everything it points to has been flushed, and its uid after
+the rest of the row, so whoever finds a uid finds the whole episode, whenever the writer was killed.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from traces.columns import as_activation, as_table, merged, moments
+from traces.errors import BadRecord, DiskFull, FileExists, UnwritableFolder
+from traces.header import SiteInfo, TraceHeader
+from traces.layout import create_sites, create_tables
+from traces.schema import DECISIONS, EPISODES, FRAMES, OBJECTS, SIM_STATE, STEPS, TABLES, Field
+
+__all__ = ["EpisodeRecord", "SiteInfo", "TraceHeader", "TraceWriter"]
+
+PARTIAL = ".partial"
+LIBVER = ("v110", "v110")
+"""The oldest file format that survives a crash, so that older HDF5 libraries read it too."""
+SPARE_BYTES = 64 * 2**20
+"""Disk space that a write leaves free, for chunks it begins and for the files of others."""
+_abandoned: list[h5py.File] = []
+"""Files whose last write failed.
+
+HDF5 crashes the process when it closes such a file, so they stay open for as long as it lives.
+"""
+SIDE_TABLES = ("policies", "groups", "advantages", "updates")
+
+Stream = tuple[Sequence[int], Sequence]
+"""Steps within the episode (0, 1, ...; ascending), and one item for each."""
+
+
+@dataclass
+class EpisodeRecord:
+    """Everything about one finished episode; all indices count from its own start."""
+
+    episode: dict[str, object]
+    """One value per column of episodes/."""
+    steps: dict[str, np.ndarray]
+    """Columns of steps/, (n_steps, ...); `decision` counts within the episode."""
+    decisions: dict[str, np.ndarray]
+    """Columns of decisions/, (n_decisions, ...); `chain` is dropped unless the trace keeps it."""
+    activations: dict[str, np.ndarray] = field(default_factory=dict)
+    """Site name to (n_decisions, *shape), for every site of the trace."""
+    activation_decisions: dict[str, Sequence[int]] = field(default_factory=dict)
+    """Site name to the decisions its rows belong to, where these are not all, ascending."""
+    objects: dict[str, np.ndarray] | None = None
+    """Columns of objects/; `step` counts within the episode, ascending."""
+    frames: dict[str, Stream] | None = None
+    """Camera to steps and PNG bytes."""
+    sim_state: Stream | None = None
+    """Steps and 1-D float arrays."""
+
+
+class TraceWriter:
+    """Create a trace and append episodes to it.
+
+    Leaving the `with` block closes and renames the file; leaving it through an exception keeps it
+    as `.partial`.  A record is checked whole before the first byte of it is written.
+
+    Args:
+        path: the final name; its folder is created.
+        header: root attributes.
+        sites: places whose activations every record brings.
+        keep_chain: whether decisions/ has the column `chain`.
+        object_names: names that objects/ refers to by index; none: no such table.
+        cameras: cameras that may bring frames.
+        keep_sim_state: whether records may bring simulator states.
+    """
+
+    def __init__(
+        self,
+        path: Path | str,
+        header: TraceHeader,
+        sites: Sequence[SiteInfo] = (),
+        *,
+        keep_chain: bool = True,
+        object_names: Sequence[str] = (),
+        cameras: Sequence[str] = (),
+        keep_sim_state: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.partial = self.path.with_name(self.path.name + PARTIAL)
+        self.header = header
+        self.sites = {site.name: site for site in sites}
+        if len(self.sites) != len(sites):
+            raise BadRecord("sites", "different names", [site.name for site in sites])
+        self._decision_fields = tuple(f for f in DECISIONS if keep_chain or f.name != "chain")
+        self._object_names = tuple(object_names)
+        self._moments = {site.name: _no_moments(site.shape[-1]) for site in sites}
+        self._overflow = dict.fromkeys(self.sites, 0)
+        self._whole = True
+        self._file = self._created_file()
+        try:
+            self._file.attrs.update(header.to_attributes())
+            tables = TABLES | {"decisions": self._decision_fields}
+            tables |= {"objects": OBJECTS} if object_names else {}
+            tables |= {f"frames/{camera}": FRAMES for camera in cameras}
+            tables |= {"sim_state": SIM_STATE} if keep_sim_state else {}
+            create_tables(self._file, tables, header.sizes)
+            if object_names:
+                self._file["objects"].attrs["names"] = json.dumps(self._object_names)
+            create_sites(self._file, sites)
+            self._file.flush()
+            self._file.swmr_mode = True
+        except BaseException:
+            self._file.close()
+            self.partial.unlink()
+            raise
+
+    def _created_file(self) -> h5py.File:
+        for taken in (self.path, self.partial):
+            if taken.exists():
+                raise FileExists(taken)
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._check_space(0)
+            return h5py.File(
+                self.partial, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=2**20
+            )
+        except OSError as error:
+            if self.partial.exists():  # another writer was faster
+                raise FileExists(self.partial) from error
+            why = os.strerror(error.errno).lower() if error.errno else str(error)
+            raise UnwritableFolder(self.path.parent, why) from error
+
+    def write_policy(
+        self, policy_version: int, update: int, sha256: str = "", path: str = ""
+    ) -> None:
+        """Append one row to policies/."""
+        row = {"policy_version": policy_version, "update": update, "sha256": sha256, "path": path}
+        self.append("policies", {name: [value] for name, value in row.items()})
+
+    def append(self, table: str, columns: Mapping[str, Sequence]) -> None:
+        """Append rows to policies/, groups/, advantages/ or updates/."""
+        if table not in SIDE_TABLES:
+            raise BadRecord("table", f"one of {', '.join(SIDE_TABLES)}", repr(table))
+        n_rows = len(next(iter(columns.values()), ()))
+        checked = as_table(table, TABLES[table], columns, n_rows, self.header.sizes)
+        self._write([_placed(table, checked)])
+
+    def write_episode(self, record: EpisodeRecord) -> None:
+        """Check a record, append all of it, then its row in episodes/, then its uid."""
+        n_steps = len(record.steps.get("t", ()))
+        n_decisions = len(record.decisions.get("t", ()))
+        first_step, first_decision, number = (
+            self._rows(name) for name in ("steps/t", "decisions/t", "episodes/uid")
+        )
+        sizes = self.header.sizes
+
+        _refuse_derived("steps", STEPS, record.steps)
+        local = np.asarray(record.steps.get("decision", ()), dtype=np.int64)
+        _check_indices("steps/decision", local, n_decisions)
+        steps = record.steps | {
+            "episode": np.full(n_steps, number),
+            "decision": local + first_decision,
+        }
+        _refuse_derived("decisions", DECISIONS, record.decisions)
+        kept = {f.name for f in self._decision_fields}
+        decisions = {n: v for n, v in record.decisions.items() if n in kept or n != "chain"}
+        decisions["episode"] = np.full(n_decisions, number)
+        _refuse_derived("episodes", EPISODES, record.episode)
+        episode = {name: [value] for name, value in record.episode.items()} | {
+            "first_step": [first_step],
+            "n_steps": [n_steps],
+            "first_decision": [first_decision],
+            "n_decisions": [n_decisions],
+        }
+
+        body = _placed("steps", as_table("steps", STEPS, steps, n_steps, sizes)) | _placed(
+            "decisions",
+            as_table("decisions", self._decision_fields, decisions, n_decisions, sizes),
+        )
+        for site in self.sites.values():
+            body |= self._activation(site, record, first_decision, n_decisions)
+        if unknown := record.activations.keys() - self.sites.keys():
+            raise BadRecord("activations", f"the sites {sorted(self.sites)}", sorted(unknown))
+        if record.objects is not None:
+            body |= self._objects(record.objects, first_step, n_steps)
+        for camera, stream in (record.frames or {}).items():
+            items = [np.frombuffer(png, np.uint8) for png in stream[1]]
+            place = f"frames/{camera}"
+            body |= self._stream(place, FRAMES, stream[0], items, first_step, n_steps)
+        if record.sim_state is not None:
+            items = [np.asarray(state, np.float64) for state in record.sim_state[1]]
+            steps_of = record.sim_state[0]
+            body |= self._stream("sim_state", SIM_STATE, steps_of, items, first_step, n_steps)
+        row = _placed("episodes", as_table("episodes", EPISODES, episode, 1, sizes))
+        uid = {"episodes/uid": row.pop("episodes/uid")}
+        if not uid["episodes/uid"][0]:
+            raise BadRecord("episodes/uid", "a name", "an empty text")
+        self._write([body, row, uid])
+
+    def _activation(
+        self, site: SiteInfo, record: EpisodeRecord, first: int, n_decisions: int
+    ) -> dict[str, np.ndarray]:
+        """Return the site's new rows, and its statistics with them included."""
+        place = f"activations/{site.name}"
+        local = np.asarray(
+            record.activation_decisions.get(site.name, np.arange(n_decisions)), dtype=np.int64
+        )
+        _check_indices(f"{place}/decision", local, n_decisions, ascending=True)
+        given = record.activations.get(site.name)
+        if given is None:
+            if local.size:
+                raise BadRecord(place, "values for every episode", "nothing")
+            given = np.zeros((0, *site.shape))
+        values, overflow = as_activation(place, given, (len(local), *site.shape), site.dtype)
+        n, mean, m2 = merged(self._moments[site.name], moments(values))
+        return {
+            f"{place}/decision": local + first,
+            f"{place}/values": values,
+            f"{place}/n": n,
+            f"{place}/mean": mean,
+            f"{place}/m2": m2,
+            f"{place}/overflow": np.array([self._overflow[site.name] + overflow]),
+        }
+
+    def _objects(
+        self, given: Mapping[str, Sequence], first_step: int, n_steps: int
+    ) -> dict[str, np.ndarray]:
+        self._declared("objects", "object_names")
+        step = np.asarray(given.get("step", ()), dtype=np.int64)
+        _check_indices("objects/step", step, n_steps)
+        if np.any(np.diff(step) < 0):
+            raise BadRecord("objects/step", "ascending steps", step)
+        _check_indices("objects/object", np.asarray(given["object"]), len(self._object_names))
+        columns = dict(given) | {"step": step + first_step}
+        return _placed(
+            "objects", as_table("objects", OBJECTS, columns, len(step), self.header.sizes)
+        )
+
+    def _stream(
+        self,
+        place: str,
+        fields: Sequence[Field],
+        steps: Sequence[int],
+        items: Sequence[np.ndarray],
+        first_step: int,
+        n_steps: int,
+    ) -> dict[str, np.ndarray]:
+        """Return the columns which append items of any length to one stream."""
+        self._declared(place, "cameras" if place.startswith("frames") else "keep_sim_state")
+        step = np.asarray(steps, dtype=np.int64)
+        _check_indices(f"{place}/step", step, n_steps, ascending=True)
+        if len(step) != len(items) or any(item.ndim != 1 for item in items):
+            raise BadRecord(place, "one flat item per step", f"{len(items)} for {len(step)} steps")
+        length = np.array([len(item) for item in items], dtype=np.int64)
+        offset = self._rows(f"{place}/data") + np.cumsum(length) - length
+        data = np.concatenate(items) if items else np.zeros(0, fields[-1].dtype)
+        columns = {"step": step + first_step, "offset": offset, "length": length, "data": data}
+        return _placed(place, columns)
+
+    def _declared(self, place: str, argument: str) -> None:
+        if place not in self._file:
+            raise BadRecord(place, f"what `{argument}` of the writer announced", "a new table")
+
+    def _rows(self, name: str) -> int:
+        return self._file[name].shape[0]
+
+    def _write(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
+        """Append batches of columns, each flushed before the next one begins."""
+        if not self._whole:
+            raise BadRecord(str(self.partial), "a file whose last write succeeded", "a failed one")
+        self._check_space(sum(rows.nbytes for batch in batches for rows in batch.values()))
+        self._whole = False
+        for batch in batches:
+            for name, rows in batch.items():
+                dataset = self._file[name]
+                if dataset.maxshape[0] is not None:  # fixed size: statistics, written in place
+                    dataset[...] = rows
+                elif len(rows):
+                    start = dataset.shape[0]
+                    dataset.resize(start + len(rows), axis=0)
+                    dataset[start:] = rows
+            self._file.flush()
+        for site in self.sites:
+            place = f"activations/{site}"
+            if f"{place}/n" in batches[0]:
+                self._moments[site] = tuple(batches[0][f"{place}/{m}"] for m in ("n", "mean", "m2"))
+                self._overflow[site] = int(batches[0][f"{place}/overflow"][0])
+        self._whole = True
+
+    def _check_space(self, n_bytes: int) -> None:
+        """Refuse while the file is still sound: after a failed write HDF5 cannot be trusted."""
+        needed, free = n_bytes + SPARE_BYTES, shutil.disk_usage(self.path.parent).free
+        if free < needed:
+            raise DiskFull(self.partial, needed, free)
+
+    def close(self) -> Path:
+        """Close, force to disk and give the file its final name; return its path.
+
+        After a failed write the file keeps its `.partial` name, under which it stays readable.
+        """
+        if not self._whole:
+            _abandoned.append(self._file)
+            return self.partial
+        if not self._file:
+            return self.path
+        self._file.close()
+        _sync(self.partial)
+        if self.path.exists():
+            raise FileExists(self.path)
+        self.partial.rename(self.path)
+        _sync(self.path.parent)
+        return self.path
+
+    def __enter__(self) -> TraceWriter:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *exception: object) -> None:
+        if kind is None or not self._whole:
+            self.close()
+        else:
+            self._file.close()
+
+
+def _placed(place: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    return {f"{place}/{name}": rows for name, rows in columns.items()}
+
+
+def _no_moments(n_units: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    return np.zeros(n_units, np.int64), np.zeros(n_units), np.zeros(n_units)
+
+
+def _refuse_derived(place: str, fields: Sequence[Field], given: Mapping[str, object]) -> None:
+    for column in fields:
+        if column.derived and column.name in given:
+            raise BadRecord(f"{place}/{column.name}", "nothing: the writer fills it in", "values")
+
+
+def _check_indices(place: str, indices: np.ndarray, size: int, ascending: bool = False) -> None:
+    """Check that indices lie in [0, size), and optionally that they strictly ascend."""
+    if indices.size and (indices.min() < 0 or indices.max() >= size):
+        raise BadRecord(place, f"indices from 0 to {size - 1}", f"{indices.min()}..{indices.max()}")
+    if ascending and np.any(np.diff(indices) <= 0):
+        raise BadRecord(place, "strictly ascending indices", indices)
+
+
+def _sync(path: Path) -> None:
+    """Force a file or a folder's entries to the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
