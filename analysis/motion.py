@@ -1,0 +1,36 @@
+"""How far the hand moves: MEED, the mean end-effector displacement per control step.
+
+    MEED = 100 * mean over t of |p[t+1] - p[t]|      [cm per control step]
+
+p is the end-effector position in the world [m], before each of the T actions, and p[T] is the pose
+the episode ended in. A group's value is the mean of its episodes' values, so that a long episode
+weighs no more than a short one.
+"""
+
+import numpy as np
+
+
+def step_lengths_cm(ee_pos_world_m: np.ndarray, final_pos_world_m: np.ndarray) -> np.ndarray:
+    """Distance moved in each control step [cm].
+
+    Args:
+        ee_pos_world_m: (T, 3) position before each action.
+        final_pos_world_m: (3,) position after the last one.
+
+    Returns:
+        (T,) lengths; empty when the episode has no step.
+    """
+    path = np.vstack([ee_pos_world_m, final_pos_world_m[None]]).astype(np.float64)  # (T+1, 3)
+    return 100 * np.linalg.norm(np.diff(path, axis=0), axis=1)
+
+
+def meed_cm(step_cm: np.ndarray, first: int | None = None) -> float | None:
+    """MEED of one episode, or of its first steps; None without steps or with a broken pose.
+
+    Comparing a pair over its common first steps keeps an early end (a success, a failure) from
+    looking like slow or fast motion.
+    """
+    lengths = np.asarray(step_cm, dtype=np.float64)[:first]  # (T,)
+    if len(lengths) == 0 or not np.isfinite(lengths).all():
+        return None
+    return float(lengths.mean())

@@ -1,0 +1,203 @@
+"""Traces to one polars frame: the one place where axes become columns.
+
+One row is one episode. What makes two episodes comparable is spelled out beside it: the setting
+(`SETTING`: policy, suite, task, sampler, K, replanning), the condition (the setting plus the
+intervention's fingerprint) and the pair_key, which is equal where only the condition differs.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from analysis.motion import meed_cm, step_lengths_cm
+from analysis.opening import opened
+from traces.header import TraceHeader
+from traces.reader import TraceReader
+
+SETTING = ("policy_id", "suite", "task_id", "sampler_id", "K", "replan")
+"""What a baseline must share with a steered episode."""
+
+CONDITION = (*SETTING, "fingerprint")
+
+SCHEMA = {
+    "file": pl.String,
+    "run_id": pl.String,
+    "kind": pl.String,
+    "created_utc": pl.String,
+    "policy": pl.String,  # name@hash, for people
+    "policy_id": pl.String,  # SHA-256 of the weights, or the path where there is none
+    "suite": pl.String,
+    "task_id": pl.Int32,
+    "task": pl.String,
+    "instruction": pl.String,
+    "sampler": pl.String,  # name, for people
+    "sampler_id": pl.String,  # hash of everything the likelihood says about itself
+    "K": pl.Int32,
+    "replan": pl.Int32,
+    "intervention": pl.String,  # null: baseline
+    "alpha": pl.Float64,  # null: baseline
+    "sites": pl.String,  # such as "vlm.1 x10", ten neurons of a layer; null: baseline
+    "fingerprint": pl.String,  # of the intervention; "" for the baseline
+    "family": pl.String,  # fingerprint at another dose; "" for the baseline
+    "pair_key": pl.String,  # null: cannot be paired
+    "uid": pl.String,
+    "session": pl.Int32,
+    "success": pl.Boolean,
+    "n_steps": pl.Int32,
+    "return": pl.Float64,
+    "meed_cm": pl.Float64,  # null: no step, or a broken pose
+    "step_cm": pl.List(pl.Float64),
+    "intervened": pl.Float64,  # share of control steps; null without steps
+    "log_prob": pl.Float64,  # mean over control steps; null where the sampler has none
+    "error": pl.String,
+}
+
+EPISODE_COLUMNS = (
+    *("uid", "session", "policy_version", "suite", "task_id", "task_name", "instruction"),
+    *("pair_key", "first_step", "n_steps", "success", "return", "final_ee_pos", "error"),
+)
+
+
+@dataclass(frozen=True)
+class EpisodeTable:
+    """One row per episode, each (condition, pair_key) once, in an order that files do not set."""
+
+    frame: pl.DataFrame
+    """Columns of `SCHEMA`."""
+    repeated: int
+    """Recordings left out because a newer one of the same episode or pair exists."""
+    notes: tuple[str, ...]
+
+
+def episode_table(paths: Iterable[Path | str]) -> EpisodeTable:
+    """Read every episode of some traces.
+
+    Of equal uids the largest session counts (a resumed run), of equal (condition, pair_key) the
+    newest file; ties fall to the last uid, then file name, never to the order of `paths`.
+    """
+    frames, notes = [], []
+    for path in sorted({str(path) for path in paths}):
+        with opened(path) as trace:
+            rows = _rows(path, trace)
+            if trace.partial:
+                count = _counted(len(rows), "complete episode")
+                notes.append(f"{path} is unfinished: {count} in it")
+        frames.append(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
+    frame = pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+    # One set of weights may have been recorded under two paths; it still has one name.
+    frame = frame.with_columns(pl.col("policy").min().over("policy_id"))
+    total = len(frame)
+    frame = _newest(frame, ["uid"])
+    unpaired = frame.filter(pl.col("pair_key").is_null())
+    paired = _newest(frame.drop_nulls("pair_key"), [*CONDITION, "pair_key"])
+    frame = pl.concat([unpaired, paired])
+    repeated = total - len(frame)
+    if repeated:
+        what = _counted(repeated, "repeated recording")
+        notes.append(f"{what} of the same condition and pair left out: the newest counts")
+    order = ["policy", "suite", "task_id", "sampler", "K", "replan", "intervention", "alpha"]
+    order += ["fingerprint", "policy_id", "sampler_id", "pair_key", "uid"]
+    return EpisodeTable(frame.sort(order, nulls_last=False), repeated, tuple(notes))
+
+
+def _newest(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
+    order = ["session", "created_utc", "uid", "file"]
+    if keys != ["uid"]:
+        order.remove("session")  # sessions number the resumptions of one run
+    return frame.sort(order, descending=True).unique(keys, keep="first", maintain_order=True)
+
+
+def _rows(path: str, trace: TraceReader) -> list[tuple]:
+    """Return one tuple per episode, in the order of `SCHEMA`."""
+    shared = {"file": path} | _header_columns(trace.header)
+    policies = _policies(trace)
+    episodes = trace.episodes(*EPISODE_COLUMNS)
+    steps = trace.steps("ee_pos", "intervened", "log_prob")
+    rows = []
+    for e in range(trace.n_episodes):
+        start = int(episodes["first_step"][e])
+        span = slice(start, start + int(episodes["n_steps"][e]))
+        step_cm = step_lengths_cm(steps["ee_pos"][span], episodes["final_ee_pos"][e])
+        name, identity = policies.get(int(episodes["policy_version"][e]), ("unknown", ""))
+        row = shared | {
+            "policy": name,
+            "policy_id": identity,
+            "suite": str(episodes["suite"][e]),
+            "task_id": int(episodes["task_id"][e]),
+            "task": str(episodes["task_name"][e]),
+            "instruction": str(episodes["instruction"][e]),
+            "pair_key": str(episodes["pair_key"][e]) or None,
+            "uid": str(episodes["uid"][e]),
+            "session": int(episodes["session"][e]),
+            "success": bool(episodes["success"][e]),
+            "n_steps": int(episodes["n_steps"][e]),
+            "return": _finite(episodes["return"][e]),
+            "meed_cm": meed_cm(step_cm),
+            "step_cm": step_cm.tolist(),
+            "intervened": _mean(steps["intervened"][span]),
+            "log_prob": _mean(steps["log_prob"][span]),
+            "error": str(episodes["error"][e]),
+        }
+        rows.append(tuple(row[column] for column in SCHEMA))
+    return rows
+
+
+def _header_columns(header: TraceHeader) -> dict[str, object]:
+    likelihood = json.dumps(header.likelihood, sort_keys=True)
+    columns: dict[str, object] = {
+        "run_id": header.run_id,
+        "kind": header.kind,
+        "created_utc": header.created_utc,
+        "sampler": str(header.likelihood.get("name") or "unknown sampler"),
+        "sampler_id": hashlib.sha256(likelihood.encode()).hexdigest(),
+        "K": header.K,
+        "replan": header.n_action_steps,
+    }
+    intervention = header.intervention
+    if intervention is None:
+        return columns | {
+            "intervention": None,
+            "alpha": None,
+            "sites": None,
+            "fingerprint": "",
+            "family": "",
+        }
+    return columns | {
+        "intervention": intervention.name,
+        "alpha": intervention.coefficient,
+        "sites": ", ".join(
+            f"{site.tower}.{site.layer}" + (f" x{len(site.neurons)}" if site.neurons else "")
+            for site in intervention.sites
+        ),
+        "fingerprint": intervention.fingerprint(),
+        "family": intervention.with_coefficient(0.0).fingerprint(),
+    }
+
+
+def _policies(trace: TraceReader) -> dict[int, tuple[str, str]]:
+    """Return policy_version to (name for people, identity)."""
+    table = trace.table("policies", "policy_version", "sha256", "path")
+    found = {}
+    for version, sha256, path in zip(*table.values(), strict=True):
+        name = str(path).rstrip("/").rsplit("/", 1)[-1] or "policy"
+        label = f"{name}@{sha256[:8]}" if sha256 else name
+        found[int(version)] = (label, str(sha256) or str(path))
+    return found
+
+
+def _mean(values: np.ndarray) -> float | None:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if known.size else None
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"

@@ -1,0 +1,149 @@
+"""Real traces whose every distance, success and pair the test chooses."""
+
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from traces.header import SiteInfo, TraceHeader
+from traces.intervention import Intervention, Site
+from traces.writer import EpisodeRecord, TraceWriter
+
+K, H, A, Z, W = 2, 3, 7, 4, 5
+SITE = SiteInfo(
+    name="vlm.1.ffn_act",
+    module="layers.1.mlp.down_proj",
+    tower="vlm",
+    layer=1,
+    tokens="mean over valid",
+    calls_per_chunk=1,
+    reaches_action=True,
+    dims=("D", "N"),
+    shape=(4,),
+)
+
+
+def steer(alpha=8.0, name="fast", layer=1, neurons=(0, 2)):
+    """An overwrite of a few neurons."""
+    provenance = {"concept": name, "seed_neuron": neurons[0], "hits": 5}
+    site = Site("vlm", layer, neurons)
+    return Intervention(name, "overwrite", (site,), alpha, provenance=provenance)
+
+
+def episode(pair, step_cm, success=False, **columns):
+    """An episode moving along x by the given lengths [cm], one a control step."""
+    return {"pair": pair, "step_cm": step_cm, "success": success} | columns
+
+
+def record(run_id, number, chosen, steered):
+    chosen = dict(chosen)
+    path_m = np.zeros((len(chosen["step_cm"]) + 1, 3))
+    path_m[1:, 0] = np.cumsum(chosen.pop("step_cm")) / 100
+    n = len(path_m) - 1
+    pair, success = chosen.pop("pair"), chosen.pop("success")
+    intervened = chosen.pop("intervened", steered)
+    log_prob = chosen.pop("log_prob", 0.5)
+    columns = {
+        "uid": f"{run_id}/u00000/g0000/a00/m{number:03d}",
+        "policy_version": 0,
+        "suite": "tabletop",
+        "task_id": 0,
+        "task_name": "lift",
+        "instruction": "pick up the red cube",
+        "init_state": number,
+        "scene_seed": number,
+        "noise_key": f"0/0/0/{number}",
+        "pair_key": pair,
+        "success": success,
+        "terminated": success,
+        "truncated": not success,
+        "return": float(success),
+        "final_ee_pos": path_m[-1],
+        "wall_s": 1.0,
+    }
+    steps = {
+        "t": np.arange(n),
+        "decision": np.arange(n),
+        "chunk_offset": np.zeros(n, int),
+        "action": np.zeros((n, A), np.float32),
+        "action_policy": np.zeros((n, A), np.float32),
+        "log_prob": np.full(n, log_prob),
+        "reward": np.zeros(n),
+        "ee_pos": path_m[:-1],
+        "ee_quat": np.tile([0.0, 0, 0, 1], (n, 1)),
+        "gripper": np.zeros((n, 2)),
+        "state": np.zeros((n, 8)),
+        "contact": np.zeros(n, bool),
+        "intervened": np.full(n, intervened),
+    }
+    decisions = {
+        "t": np.arange(n),
+        "n_executed": np.ones(n, int),
+        "noise_std": np.zeros((n, K), np.float32),
+        "noise_key": [f"0/0/0/{number}/{d}" for d in range(n)],
+        "tokens": np.zeros((n, W), int),
+        "token_mask": np.ones((n, W), bool),
+    }
+    activations = {SITE.name: np.ones((n, 4), np.float32)}
+    return EpisodeRecord(columns | chosen, steps, decisions, activations)
+
+
+def write(
+    path,
+    episodes,
+    intervention=None,
+    *,
+    run_id=None,
+    created_utc="2026-01-01T00:00:00Z",
+    sampler="flow_sde",
+    replan=1,
+    sha256="ab" * 32,
+    policy_path="models/smolvla-tabletop",
+    finish=True,
+):
+    """Write one trace; `finish=False` leaves it as a crash would."""
+    run_id = run_id or path.stem
+    header = TraceHeader(
+        run_id=run_id,
+        kind="record",
+        created_utc=created_utc,
+        intervention=intervention,
+        suite={"name": "tabletop"},
+        versions={"numpy": np.__version__},
+        likelihood={"name": sampler},
+        n_action_steps=replan,
+        K=K,
+        H=H,
+        A=A,
+        Z=Z,
+        language_length=W,
+    )
+    writer = TraceWriter(path, header, [SITE], keep_chain=False)
+    writer.write_policy(policy_version=0, update=0, sha256=sha256, path=policy_path)
+    for number, chosen in enumerate(episodes):
+        writer.write_episode(record(run_id, number, chosen, intervention is not None))
+    if finish:
+        return writer.close()
+    writer._file.close()
+    return writer.partial
+
+
+@pytest.fixture
+def traces():
+    """The builders above: test modules cannot import each other."""
+    return SimpleNamespace(write=write, episode=episode, steer=steer)
+
+
+@pytest.fixture
+def paired(tmp_path):
+    """Twenty pairs: the steered arm moves 0.5 cm a step more, and succeeds less often."""
+    base, fast = [], []
+    for i in range(20):
+        step = 1 + 0.1 * i
+        base.append(episode(f"p{i:02d}", [step] * 4, success=i % 4 != 0))
+        wobble = 0.05 if i % 2 else -0.05
+        fast.append(episode(f"p{i:02d}", [step + 0.5 + wobble] * 3, success=i % 2 == 0))
+    return [
+        write(tmp_path / "baseline.h5", base),
+        write(tmp_path / "fast.h5", fast, steer()),
+    ]

@@ -1,0 +1,214 @@
+"""`vla-trace analyze`: the table, the JSON object, and every kind of bad input."""
+
+import json
+import math
+import subprocess
+import sys
+import time
+
+import h5py
+import pytest
+
+from tui import cli
+
+REQUIRED = [
+    *("policy", "suite", "task_id", "intervention", "alpha", "episodes", "success_rate"),
+    *("success_ci", "meed_cm", "meed_ci", "delta_meed_cm", "delta_ci", "p_value", "files"),
+]
+
+
+def test_json_is_one_object_on_stdout_and_nothing_else(paired, capsys):
+    assert cli.run(["analyze", "--json", *map(str, paired)]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    report = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert list(report) == ["schema", "conditions", "trend", "notes"]
+    assert report["schema"] == 1
+    base, fast = report["conditions"]
+    for condition in (base, fast):
+        assert [key for key in REQUIRED if key not in condition] == []
+    assert (base["intervention"], fast["intervention"], fast["alpha"]) == (None, "fast", 8.0)
+    assert fast["delta_meed_cm"] == pytest.approx(0.5)
+    assert fast["files"] == [str(paired[1])]
+    assert isinstance(report["trend"], dict)
+    assert all(isinstance(note, str) for note in report["notes"])
+
+
+def test_files_folders_and_quoted_patterns_are_the_same_thing(paired, tmp_path, capsys):
+    (tmp_path / "reader.py").write_text("a folder of recordings may hold other files")
+    outputs = set()
+    for args in (
+        [str(path) for path in paired],
+        [str(path) for path in paired[::-1]],
+        [str(tmp_path / "*.h5")],
+        [str(tmp_path)],
+        [str(tmp_path), str(paired[0])],
+    ):
+        assert cli.run(["analyze", "--json", *args]) == 0
+        outputs.add(capsys.readouterr().out)
+    assert len(outputs) == 1
+
+
+def test_the_table_fits_80_columns_and_keeps_every_digit(paired, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.run(["analyze", *map(str, paired)]) == 0
+    lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert lines[0].startswith("smolvla-tabletop@abababab on tabletop task 0 (lift); flow_sde, K 2")
+    for shown in ("baseline", "fast alpha 8", "vlm.1 x2", "75%", "1.9500", "+0.5000", "20 pairs"):
+        assert shown in text
+    assert "<0.0001" in text
+    assert "note: fast in tabletop task 0: a trend needs 3 doses or more; given: 1" in text
+    assert "…" not in text
+
+
+@pytest.mark.parametrize("columns", ["20", "50", "200"])
+def test_no_width_costs_a_digit(columns, paired, capsys, monkeypatch):
+    def numbers(width):
+        monkeypatch.setenv("COLUMNS", width)
+        assert cli.run(["analyze", *map(str, paired)]) == 0
+        out = capsys.readouterr().out
+        assert "…" not in out
+        return sorted(word for word in out.split() if any(c.isdigit() for c in word))
+
+    assert numbers(columns) == numbers("80")
+
+
+def test_the_trend_is_printed_when_there_is_one(traces, tmp_path, capsys):
+    for alpha in (2, 4, 8):
+        arm = [traces.episode(f"p{i}", [i + 0.1 * alpha]) for i in range(6)]
+        traces.write(tmp_path / f"{alpha}.h5", arm, traces.steer(alpha))
+    assert cli.run(["analyze", str(tmp_path)]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "trend of MEED over alpha, fast at 2, 4, 8 (vlm.1 x2, tabletop task 0): +0.1000" in out
+    assert "Page's L 84, p <0.0001, 6 pairs" in out
+
+
+def test_control_characters_of_a_file_never_reach_the_terminal(traces, tmp_path, capsys):
+    episodes = [
+        traces.episode("p0", [1.0], task_name="\x1b]0;owned\x07[red]x"),
+        traces.episode("p1", [1.0], task_name="\x1b]0;owned\x07[red]x", error="a\x1b[2Jb"),
+    ]
+    name = "fa\x1b[2Jst"
+    traces.write(tmp_path / "a.h5", episodes, traces.steer(name=name))
+    for args in ([], ["--json"]):
+        assert cli.run(["analyze", *args, str(tmp_path)]) == 0
+        out = capsys.readouterr().out
+        assert "\x1b" not in out
+        assert "[red]x" in out
+    assert json.loads(out)["conditions"][0]["intervention"] == name
+
+
+def test_unfinished_recordings_are_counted_when_named_and_said_when_not(traces, tmp_path, capsys):
+    traces.write(tmp_path / "a.h5", [traces.episode("p0", [1.0])])
+    partial = traces.write(tmp_path / "b.h5", [traces.episode("p1", [1.0])], finish=False)
+
+    def analyze(path):
+        assert cli.run(["analyze", "--json", str(path)]) == 0
+        report = json.loads(capsys.readouterr().out)
+        return report["conditions"][0]["episodes"], report["notes"]
+
+    assert analyze(tmp_path) == (
+        1,
+        [f"{partial} is unfinished and was not read; name it in full to count it"],
+    )
+    episodes, notes = analyze(partial)
+    assert episodes == 1
+    assert notes == [f"{partial} is unfinished: 1 complete episode in it"]
+
+
+def test_an_empty_trace_is_not_an_error(traces, tmp_path, capsys):
+    path = traces.write(tmp_path / "a.h5", [])
+    assert cli.run(["analyze", str(path)]) == 0
+    assert capsys.readouterr().out == "no episodes in these files\n"
+    assert cli.run(["analyze", "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["conditions"] == []
+
+
+def text_file(folder, traces):
+    path = folder / "notes.h5"
+    path.write_text("not HDF5 at all")
+    return path, "notes.h5 is not a readable trace: it is not an HDF5 file"
+
+
+def foreign(folder, traces):
+    path = folder / "other.h5"
+    with h5py.File(path, "w") as file:
+        file["x"] = [1, 2]
+    return path, "other.h5 is not a readable trace: it is HDF5, but"
+
+
+def newer(folder, traces):
+    path = traces.write(folder / "new.h5", [traces.episode("p0", [1.0])])
+    with h5py.File(path, "r+", locking=False) as file:
+        file.attrs["format_version"] = 99
+    return path, "has trace format version 99, this vla-trace reads up to version 1; upgrade it"
+
+
+def damaged(folder, traces):
+    path = traces.write(folder / "hole.h5", [traces.episode("p0", [1.0])])
+    with h5py.File(path, "r+", locking=False) as file:
+        del file["steps/ee_pos"]
+    return path, "hole.h5 is not a readable trace: it is damaged"
+
+
+def cut_off(folder, traces):
+    path = traces.write(folder / "cut.h5", [traces.episode("p0", [1.0])])
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    return path, "cut.h5 is not a readable trace: the file is cut off"
+
+
+def absent(folder, traces):
+    return folder / "none.h5", "no trace files match"
+
+
+def empty_glob(folder, traces):
+    return folder / "*.h5", "no trace files match"
+
+
+def empty_folder(folder, traces):
+    (folder / "reader.py").write_text("")
+    return folder, "no trace files match"
+
+
+def odd_name(folder, traces):
+    path = folder / "a\x1b[2J\n.h5"
+    path.write_text("x")
+    return path, r"a\x1b[2J"
+
+
+KINDS = [text_file, foreign, newer, damaged, cut_off, absent, empty_glob, empty_folder, odd_name]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("args", [[], ["--json"]])
+def test_bad_input_is_one_line_and_exit_2(kind, args, traces, tmp_path, capsys):
+    path, said = kind(tmp_path, traces)
+    assert cli.run(["analyze", *args, str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+    assert "\x1b" not in err
+
+
+def test_forty_episodes_need_no_torch_and_less_than_two_seconds(traces, tmp_path):
+    """Processor time of the whole command in a fresh process."""
+    for name, intervention in (("base", None), ("fast", traces.steer())):
+        arm = [traces.episode(f"p{i}", [math.sin(i) + 2] * 300) for i in range(20)]
+        traces.write(tmp_path / f"{name}.h5", arm, intervention)
+    code = (
+        "import sys, time, tui.cli\n"
+        f"assert tui.cli.run(['analyze', '--json', {str(tmp_path)!r}]) == 0\n"
+        "heavy = [m for m in ('torch', 'sklearn', 'scipy', 'textual', 'rich', 'engine')"
+        " if m in sys.modules]\n"
+        "assert not heavy, heavy\n"
+        "print(time.process_time(), file=sys.stderr)"
+    )
+    start = time.monotonic()
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stderr) < 2, f"{time.monotonic() - start:.1f} s by the clock"
+    assert len(json.loads(done.stdout)["conditions"]) == 2

@@ -1,0 +1,113 @@
+"""The `vla-trace` command: a group that imports a sub-command only when it is called.
+
+stdout is data, stderr is talk. An error that its user can mend is one line on stderr and an exit
+code of `tui.terminal.Exit`; a traceback means a bug.
+"""
+
+import importlib
+import importlib.util
+import os
+import sys
+from collections.abc import Sequence
+
+import click
+
+from traces.errors import MissingExtra, UnknownName, UserError
+from tui.terminal import Exit, one_line
+
+COMMANDS = {
+    "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
+    "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
+    "show": ("tui.commands.show:command", "Summarise one trace file."),
+    "doctor": ("tui.commands.doctor:command", "Check this machine; say how to mend it."),
+}
+"""Name -> (module:function, help line). The line is here so that --help imports no sub-command."""
+
+ENGINE_EXTRA = frozenset({"gymnasium", "imageio", "lerobot", "mujoco", "torch", "transformers"})
+"""Modules of the `engine` extra; a command that lacks one gets the install line as its error."""
+
+
+class LazyGroup(click.Group):
+    """A Click group over `COMMANDS`."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Names in the order of the table."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import one sub-command; None when the table has no such name."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
+        return getattr(importlib.import_module(module), attribute)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As Click does, with our own one-line error."""
+        if args[0] not in COMMANDS and not ctx.resilient_parsing:
+            if args[0].startswith("-"):
+                raise click.NoSuchOption(args[0], ctx=ctx)
+            raise UnknownName("command", args[0], COMMANDS)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table's help lines; importing nothing is the point."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
+
+
+@click.group(
+    cls=LazyGroup,
+    name="vla-trace",
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+@click.version_option(package_name="vla-trace", prog_name="vla-trace")
+@click.pass_context
+def group(ctx: click.Context) -> Exit:
+    """Watch, steer and dissect robot vision-language-action policies."""
+    if ctx.invoked_subcommand is None:
+        click.echo(ctx.get_help(), err=True)
+        return Exit.USAGE
+    return Exit.OK
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code; `args` defaults to this process's."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):  # a terminal that cannot show a letter gets its escape
+            stream.reconfigure(errors="backslashreplace")
+    try:
+        # A command returns an Exit or None; --help and --version return 0.
+        code = group.main(args, prog_name="vla-trace", standalone_mode=False)
+        sys.stdout.flush()
+        return int(code or Exit.OK)
+    except UserError as error:
+        return _fail(error, Exit.USAGE)
+    except click.ClickException as error:
+        return _fail(error.format_message(), Exit.USAGE)
+    except (KeyboardInterrupt, click.Abort):
+        return _fail("interrupted", Exit.INTERRUPTED)
+    except BrokenPipeError:
+        # The last flush found the reader gone (Click treats earlier writes the same way). Python
+        # flushes stdout once more on exit; give it somewhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return Exit.FAILURE
+    except ModuleNotFoundError as error:
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ENGINE_EXTRA or importlib.util.find_spec(missing) is not None:
+            raise
+        return _fail(MissingExtra(missing, "engine"), Exit.USAGE)
+    except OSError as error:
+        return _fail(error, Exit.FAILURE)
+
+
+def _fail(message: object, code: Exit) -> int:
+    click.echo(f"error: {one_line(message)}", err=True)
+    return code
+
+
+def main() -> None:
+    """Entry point of the `vla-trace` script."""
+    sys.exit(run())

@@ -1,0 +1,1 @@
+"""One file a command of `vla-trace`; each holds a Click command named `command`."""

@@ -1,0 +1,226 @@
+"""`vla-trace show FILE`: what one trace holds, without opening any analysis."""
+
+import math
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from tui.terminal import Exit, one_line, to_json
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from rich.table import Table
+
+    from traces.reader import TraceReader
+
+INSTRUCTIONS = 4
+"""Instructions shown as examples; --json has all of them."""
+
+NEURONS = 12
+"""Neurons of a site shown; --json has all of them."""
+
+
+@click.command(name="show")
+@click.argument("file")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(file: str, as_json: bool) -> Exit:
+    """Summarise one trace FILE: run, policy, task, intervention, episodes, tables, sites."""
+    from analysis.opening import opened
+
+    with opened(file) as trace:
+        summary = summarise(trace)
+    if as_json:
+        click.echo(to_json(_without_nan(summary)))
+    else:
+        _print(summary)
+    return Exit.OK
+
+
+def summarise(trace: "TraceReader") -> dict:
+    """Return the JSON object of `show --json`."""
+    header = trace.header
+    episodes = trace.episodes("success", "suite", "task_id", "task_name", "instruction")
+    tasks = zip(*(episodes[n].tolist() for n in ("suite", "task_id", "task_name")), strict=True)
+    policies = trace.table("policies", "policy_version", "update", "sha256", "path")
+    intervention = header.intervention
+    return {
+        "schema": 1,
+        "file": str(trace.path),
+        "bytes": trace.path.stat().st_size,
+        "finished": not trace.partial,
+        "kind": header.kind,
+        "run_id": header.run_id,
+        "created_utc": header.created_utc,
+        "policies": [
+            dict(zip(policies, row, strict=True))
+            for row in zip(*(column.tolist() for column in policies.values()), strict=True)
+        ],
+        "tasks": [
+            {"suite": suite, "task_id": task_id, "task": name}
+            for suite, task_id, name in sorted(set(tasks))
+        ],
+        "instructions": sorted(set(episodes["instruction"].tolist())),
+        "intervention": asdict(intervention) if intervention else None,
+        "likelihood": header.likelihood,
+        "sizes": {"K": header.K, "H": header.H, "A": header.A, "Z": header.Z},
+        "replan": header.n_action_steps,
+        "episodes": trace.n_episodes,
+        "successes": int(episodes["success"].sum()),
+        "steps": trace.n_steps,
+        "decisions": trace.n_decisions,
+        "versions": header.versions,
+        "datasets": _datasets(trace.path, trace.partial),
+        "sites": [asdict(site) for site in trace.sites()],
+    }
+
+
+def _datasets(path: "Path", partial: bool) -> list[dict]:
+    """List every dataset of a file, as stored: shape, type and bytes on the disk."""
+    import h5py
+
+    found = []
+
+    def visit(name: str, item: object) -> None:
+        if isinstance(item, h5py.Dataset):
+            kind = "text" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
+            stored = item.id.get_storage_size()
+            found.append({"name": name, "shape": item.shape, "dtype": kind, "bytes": stored})
+
+    with h5py.File(path, "r", swmr=partial, locking=False) as file:
+        file.visititems(visit)
+    return found
+
+
+def _print(summary: dict) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(highlight=False, markup=False, emoji=False)
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    grid.add_column(no_wrap=True)
+    grid.add_column(overflow="fold")
+    for name, text in _facts(summary):
+        grid.add_row(name, one_line(text))
+    console.print(grid)
+    for title, headers, rows in (_table_rows(summary), _site_rows(summary)):
+        if rows:
+            console.print()
+            console.print(_table(title, headers, rows))
+
+
+def _facts(summary: dict) -> list[tuple[str, str]]:
+    """Return the summary as (name, text) lines."""
+    unfinished = "" if summary["finished"] else ", unfinished"
+    facts = [
+        ("file", f"{summary['file']} ({_size(summary['bytes'])}{unfinished})"),
+        ("run", f"{summary['run_id']} ({summary['kind']}, {summary['created_utc']})"),
+    ]
+    for policy in summary["policies"]:
+        update = f", update {policy['update']}" if policy["update"] else ""
+        facts.append(("policy", f"{policy['path']} {policy['sha256'][:16]}{update}"))
+    for task in summary["tasks"]:
+        facts.append(("task", f"{task['suite']} {task['task_id']}: {task['task']}"))
+    told = summary["instructions"]
+    more = [f"and {len(told) - INSTRUCTIONS} more"] if len(told) > INSTRUCTIONS else []
+    facts.append(("instructions", "; ".join([*told[:INSTRUCTIONS], *more])))
+    facts += _intervention_facts(summary["intervention"])
+    sampler = summary["likelihood"].get("name", "unknown")
+    sizes = ", ".join(f"{letter} {size}" for letter, size in summary["sizes"].items())
+    facts.append(("sampler", f"{sampler}, {sizes}, replan {summary['replan']}"))
+    outcome = f"{summary['episodes']}, {summary['successes']} successful"
+    facts.append(
+        ("episodes", f"{outcome}; {summary['steps']} steps, {summary['decisions']} decisions")
+    )
+    return facts
+
+
+def _intervention_facts(intervention: dict | None) -> list[tuple[str, str]]:
+    if intervention is None:
+        return [("intervention", "none (baseline)")]
+    what = f"{intervention['name']}: {intervention['operator']}"
+    facts = [("intervention", f"{what}, coefficient {intervention['coefficient']:g}")]
+    for site in intervention["sites"]:
+        neurons = site["neurons"]
+        shown = ", ".join(map(str, neurons[:NEURONS]))
+        more = f" and {len(neurons) - NEURONS} more" if len(neurons) > NEURONS else ""
+        which = f" neurons {shown}{more}" if neurons else ""
+        vector = f", a vector of {len(site['vector'])}" if site["vector"] else ""
+        facts.append(("  where", f"{site['tower']} layer {site['layer']}{which}{vector}"))
+    windows = {"steps": "step_window", "denoising": "denoise_window"}
+    for name, key in windows.items():
+        if intervention[key]:
+            start, stop = intervention[key]
+            facts.append(("  when", f"{name} {start} to {stop - 1}"))
+    facts.append(("  tokens", ", ".join(intervention["token_groups"])))
+    for key, value in intervention["provenance"].items():
+        facts.append((f"  {key}", ", ".join(map(str, value)) if _listed(value) else str(value)))
+    return facts
+
+
+def _table_rows(summary: dict) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    """Return one row per table: its rows, columns and bytes on the disk."""
+    groups: dict[str, list[dict]] = {}
+    for dataset in summary["datasets"]:
+        table, _, _ = dataset["name"].rpartition("/")
+        if not table.startswith("activations/"):
+            groups.setdefault(table, []).append(dataset)
+    rows = [
+        (
+            table,
+            str(min(dataset["shape"][0] for dataset in datasets)),
+            str(len(datasets)),
+            _size(sum(dataset["bytes"] for dataset in datasets)),
+        )
+        for table, datasets in groups.items()
+        if all(dataset["shape"] for dataset in datasets)
+    ]
+    return "tables", ("rows", "columns", "on disk"), rows
+
+
+def _site_rows(summary: dict) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    """Return one row per activation site: shape with named axes, type, bytes on the disk."""
+    values = {dataset["name"]: dataset for dataset in summary["datasets"]}
+    rows = []
+    for site in summary["sites"]:
+        dataset = values[f"activations/{site['name']}/values"]
+        named = zip(site["dims"], dataset["shape"], strict=True)
+        shape = " ".join(f"{dim} {size}" for dim, size in named)
+        reach = "yes" if site["reaches_action"] else "no"
+        rows.append((site["name"], shape, dataset["dtype"], reach, _size(dataset["bytes"])))
+    return "activations", ("shape", "type", "reaches action", "on disk"), rows
+
+
+def _table(title: str, headers: tuple[str, ...], rows: list[tuple[str, ...]]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
+    table.add_column(title, overflow="fold")
+    for header in headers:
+        table.add_column(header, justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(*map(one_line, row))
+    return table
+
+
+def _listed(value: object) -> bool:
+    return isinstance(value, (list, tuple))
+
+
+def _size(number: int) -> str:
+    """Bytes for people, in powers of 1000."""
+    for power, unit in ((3, "GB"), (2, "MB"), (1, "kB")):
+        if number >= 1000**power:
+            return f"{number / 1000**power:.1f} {unit}"
+    return f"{number} B"
+
+
+def _without_nan(value: object) -> object:
+    """Replace what JSON has no number for (free-form headers may hold it) by None."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if _listed(value):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
