@@ -1,0 +1,1 @@
+"""Suites: gymnasium environments with LIBERO's observation and action interface."""
