@@ -22,9 +22,10 @@ LEXICONS: dict[str, frozenset[str]] = {
     concept: frozenset(words.split())
     for concept, words in {
         "fast": """fast faster fastest quick quicker quickly rapid rapidly swift swiftly speedy
-            speed hurry hasty hastily brisk briskly rush sprint""",
+            speed speedily hurry hurriedly hasty hastily brisk briskly prompt promptly rush rushing
+            sprint instantly immediately urgently""",
         "slow": """slow slower slowest slowly slowing sluggish sluggishly leisurely unhurried
-            gradual gradually crawl lazily plodding dawdle""",
+            unhurriedly gradual gradually calmly patiently crawl lazily plodding dawdle""",
         "up": """up upward upwards above higher high raise raised raising rise rising lift lifted
             lifting top ascend elevate""",
         "down": """down downward downwards below lower lowered lowering low drop descend sink fall

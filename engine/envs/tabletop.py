@@ -29,6 +29,8 @@ HOME = np.array([-0.02, 0.0, 0.15])  # m, where an episode begins, give or take 
 IMAGE_SIZE = 64
 N_INIT_STATES = 50
 COLOURS = ("red", "green", "blue")
+OBJECT_NAMES = (*(f"{colour}_cube" for colour in COLOURS), "bowl", "zone")
+CAMERAS = {"image": "agentview", "image2": "wrist"}
 CUBE_HALF = 0.025  # m
 BOWL_RADIUS = 0.075  # m, inner
 ZONE_RADIUS = 0.045  # m, a cube's centre must come this close
@@ -65,6 +67,23 @@ def task_id_of(name: str) -> int:
     if name.isdigit() and int(name) < len(TASKS):
         return int(name)
     raise UnknownName("task", name, [f"{i} ({n})" for i, n in enumerate(names)])
+
+
+def make_env(task_id: int) -> "TabletopEnv":
+    """One environment of the suite."""
+    return TabletopEnv(task_id)
+
+
+def targets_of(task_id: int, init_state: int) -> tuple[str, ...]:
+    """Colours that a task's instruction names, in order; the initial state decides them."""
+    first = init_state % len(COLOURS)
+    second = (first + 1 + (init_state // len(COLOURS)) % 2) % len(COLOURS)
+    return (COLOURS[first], COLOURS[second])[: TASKS[task_id].n_targets]
+
+
+def instruction_of(task_id: int, init_state: int) -> str:
+    """The sentence for a task and an initial state."""
+    return TASKS[task_id].instruction.format(*targets_of(task_id, init_state))
 
 
 class TabletopEnv(gym.Env):
@@ -140,9 +159,7 @@ class TabletopEnv(gym.Env):
     def render(self) -> np.ndarray:
         """The agentview camera at video size, (256, 256, 3) uint8 unless asked otherwise."""
         if self._video_renderer is None:
-            self._video_renderer = mujoco.Renderer(
-                self.model, self._render_size, self._render_size
-            )
+            self._video_renderer = mujoco.Renderer(self.model, self._render_size, self._render_size)
         self._video_renderer.update_scene(self.data, "agentview")
         return self._video_renderer.render()
 
@@ -156,22 +173,16 @@ class TabletopEnv(gym.Env):
 
     @property
     def targets(self) -> tuple[str, ...]:
-        """Colours the instruction names, in order; the initial state decides them."""
-        first = self.init_state % len(COLOURS)
-        second = (first + 1 + (self.init_state // len(COLOURS)) % 2) % len(COLOURS)
-        return (COLOURS[first], COLOURS[second])[: self.task.n_targets]
+        """Colours the instruction names, in order."""
+        return targets_of(self.task_id, self.init_state)
 
-    def instruction(self, speed_word: str = "") -> str:
-        """The sentence for this initial state, with an optional speed word at its end."""
-        return f"{self.task.instruction.format(*self.targets)} {speed_word}".strip()
-
-    def object_names(self) -> tuple[str, ...]:
-        """Bodies whose poses a trace records."""
-        return (*(f"{colour}_cube" for colour in COLOURS), "bowl", "zone")
+    def instruction(self) -> str:
+        """The sentence for this initial state."""
+        return instruction_of(self.task_id, self.init_state)
 
     def object_poses(self) -> np.ndarray:
-        """(objects, 7): position in m, world frame, and quaternion xyzw."""
-        bodies = [self.data.body(name) for name in self.object_names()]
+        """(objects, 7): position in m, world frame, and quaternion xyzw; order OBJECT_NAMES."""
+        bodies = [self.data.body(name) for name in OBJECT_NAMES]
         return np.array([np.concatenate([b.xpos, np.roll(b.xquat, -1)]) for b in bodies])
 
     def cube_pos(self, colour: str) -> np.ndarray:
@@ -235,7 +246,8 @@ class TabletopEnv(gym.Env):
             self.model.body(name).pos[:2] = rest[:2] + rng.uniform(-0.02, 0.02, 2)
         diffuse, direction = self._lamp
         self.model.light("lamp").diffuse[:] = diffuse * rng.uniform(0.8, 1.15)
-        self.model.light("lamp").dir[:] = direction + [*rng.uniform(-0.15, 0.15, 2), 0.0]
+        self.model.light("lamp").dir[:] = direction
+        self.model.light("lamp").dir[:2] += rng.uniform(-0.15, 0.15, 2)
 
     def _place_init_state(self, rng: np.random.Generator) -> None:
         for colour, xy in zip(COLOURS, self._cube_layout(rng), strict=True):
@@ -275,7 +287,7 @@ class TabletopEnv(gym.Env):
 
     def _observation(self) -> dict:
         pixels = {}
-        for key, camera in (("image", "agentview"), ("image2", "wrist")):
+        for key, camera in CAMERAS.items():
             self._camera_renderer.update_scene(self.data, camera)
             pixels[key] = self._camera_renderer.render()
         site = self.data.site("grip")

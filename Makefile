@@ -1,0 +1,49 @@
+# One command for each thing a developer does. `make` alone lists them.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check format policy card bench fuzz pictures clean
+
+RUN := .venv/bin/
+DEMOS ?= 4000
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
+
+setup:  ## install uv, the GL library and the locked packages where they are missing
+	@sh scripts/setup.sh
+
+demo: setup  ## record steered and baseline rollouts, analyse them, say how to look at them
+	$(RUN)vla-trace doctor
+	$(RUN)vla-trace record --steer fast --alpha 8
+	$(RUN)vla-trace analyze traces/*.h5
+	@echo
+	@echo "Look at them:  .venv/bin/vla-tui"
+
+test: setup check  ## lint, import rules and all tests
+	$(RUN)pytest
+
+check:  ## lint, format and import rules, without the tests
+	$(RUN)ruff check .
+	$(RUN)ruff format --check .
+	$(RUN)lint-imports
+
+format:  ## mend what can be mended
+	$(RUN)ruff check --fix .
+	$(RUN)ruff format .
+
+policy: setup  ## rebuild the embedded policy's weights from nothing (DEMOS=150 for a variant)
+	$(RUN)python -P -m engine.policies.clone --demos $(DEMOS) $(if $(filter-out 4000,$(DEMOS)),--build build/policy-$(DEMOS) --out build/policy-$(DEMOS)/smolvla_tabletop)
+
+card: setup  ## measure the embedded policy again and rewrite docs/policy.md
+	$(RUN)python -P -m engine.policies.card
+
+bench: setup  ## print the tables of tests/benchmarks
+	@for f in tests/benchmarks/*.py; do $(RUN)python -P $$f || exit 1; done
+
+fuzz: setup  ## the property tests, ten times as long
+	$(RUN)pytest tests/traces tests/analysis --hypothesis-profile=long
+
+pictures: setup  ## record anew and redraw the pictures of the README
+	$(RUN)python -P docs/pictures.py
+
+clean:  ## remove what was built here; recordings and runs stay
+	rm -rf build dist .venv .tools .pytest_cache .ruff_cache .import_linter_cache

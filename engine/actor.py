@@ -1,0 +1,196 @@
+"""A policy that acts on a fixed batch: sample a chunk, score it, capture what happened inside.
+
+Every call has `BATCH` rows, the same language length and the same number of threads, whatever is
+asked: batch shape alone moves float32 results, and then the same seeds would not give the same
+bytes. Rows without an episode are blank and their results are dropped.
+"""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from engine import sites
+from engine.capture import Capture
+from engine.likelihoods import flow_sde
+from engine.noise import NoiseKey
+from engine.policies.smolvla import LoadedPolicy, image_batch, policy_state, prefix_cache
+from engine.steering import check, steered
+from traces.intervention import Intervention
+
+BATCH = 8
+THREADS = 2
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one row of the batch is asked."""
+
+    observation: dict
+    instruction: str
+    key: NoiseKey
+    decision: int
+    """number of this policy call within the episode"""
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One policy call for one episode; arrays as the trace stores them."""
+
+    action: np.ndarray
+    """(n_executed, A) in the environment's units, not clipped"""
+    log_prob: np.ndarray
+    """(n_executed,) nat, under the policy that acted; NaN when deterministic"""
+    log_prob_base: np.ndarray
+    """(n_executed,) nat, under the unsteered policy"""
+    chain: np.ndarray
+    """(K+1, H, Z) float32"""
+    state: np.ndarray
+    """(8,) float32"""
+    tokens: np.ndarray
+    token_mask: np.ndarray
+    obs_hash: str
+    noise_key: str
+    policy_ms: float
+    activations: dict[str, np.ndarray]
+
+
+class Actor:
+    """A loaded policy, how it samples, what is done to it and what is recorded of it.
+
+    Args:
+        loaded: the policy.
+        sampler: denoising steps and noise.
+        n_executed: action rows of each chunk that are sent.
+        intervention: what is changed inside, if anything.
+
+    Raises:
+        UserError: the intervention cannot be applied to this policy, or cannot act.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedPolicy,
+        sampler: flow_sde.FlowSDE,
+        n_executed: int = 1,
+        intervention: Intervention | None = None,
+    ):
+        torch.set_num_threads(THREADS)
+        if intervention is not None:
+            check(loaded.policy, intervention)
+        self.loaded, self.sampler, self.n_executed = loaded, sampler, n_executed
+        self.intervention = intervention
+        self.capture = Capture(loaded.policy, n_executed, intervention)
+        self.statistics = action_statistics(loaded)
+        self.likelihood_dims = [i for i, s in enumerate(self.statistics["std"]) if s > 1e-6]
+        self.prefix_layout = sites.prefix_groups(loaded.policy)
+
+    @property
+    def chunk_shape(self) -> tuple[int, int]:
+        """(H, Z)."""
+        config = self.loaded.policy.config
+        return config.chunk_size, config.max_action_dim
+
+    @torch.no_grad()
+    def decide(self, requests: Sequence[Request | None]) -> list[Decision | None]:
+        """One policy call for up to BATCH episodes; a None row stays None."""
+        began = time.perf_counter()
+        policy = self.loaded.policy
+        batch = self._batch(requests)
+        initial, noise = self._noise(requests)
+        mask = self._prefix_mask(batch)
+        with steered(policy, self.intervention), self.capture.recording(mask) as captured:
+            chain, log_prob = flow_sde.sample(
+                self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims
+            )
+            activations = captured()
+        log_prob_base = log_prob
+        if self.intervention is not None and not self.sampler.deterministic:
+            log_prob_base = flow_sde.log_prob(
+                self.sampler, self._velocity(batch), chain, self.likelihood_dims
+            )
+        n_actions = policy.config.action_feature.shape[0]
+        actions = self.loaded.postprocess(chain[:, -1, : self.n_executed, :n_actions])
+        ms = (time.perf_counter() - began) * 1000
+        return [
+            request
+            and Decision(
+                action=actions[i].numpy(),
+                log_prob=log_prob[i, : self.n_executed].numpy(),
+                log_prob_base=log_prob_base[i, : self.n_executed].numpy(),
+                chain=chain[i].numpy(),
+                state=policy_state(request.observation["robot_state"]),
+                tokens=batch["observation.language.tokens"][i].numpy(),
+                token_mask=batch["observation.language.attention_mask"][i].numpy().astype(bool),
+                obs_hash=_hash(request),
+                noise_key=f"{request.key}/{request.decision}",
+                policy_ms=ms,
+                activations={name: value[i] for name, value in activations.items()},
+            )
+            for i, request in enumerate(requests)
+        ]
+
+    def _velocity(self, batch: dict[str, Tensor]) -> flow_sde.Velocity:
+        """The velocity field on these observations; the prefix is run once."""
+        policy = self.loaded.policy
+        cache, pad_masks = prefix_cache(policy, batch)
+        return lambda x, t: policy.model.denoise_step(
+            x_t=x, prefix_pad_masks=pad_masks, past_key_values=cache, timestep=t
+        )
+
+    def _batch(self, requests: Sequence[Request | None]) -> dict[str, Tensor]:
+        """The preprocessor's output for BATCH rows, blank where there is no request."""
+        if len(requests) != BATCH:
+            raise ValueError(f"a policy call has {BATCH} rows, got {len(requests)}")
+        some = next(r for r in requests if r is not None)
+        pixels = {key: np.zeros_like(value) for key, value in some.observation["pixels"].items()}
+        rows = [r.observation["pixels"] if r else pixels for r in requests]
+        state = np.zeros_like(policy_state(some.observation["robot_state"]))
+        states = [policy_state(r.observation["robot_state"]) if r else state for r in requests]
+        return self.loaded.preprocess(
+            {
+                f"observation.images.{key}": image_batch(np.stack([row[key] for row in rows]))
+                for key in pixels
+            }
+            | {
+                "observation.state": torch.from_numpy(np.stack(states)),
+                "task": [r.instruction if r else some.instruction for r in requests],
+            }
+        )
+
+    def _noise(self, requests: Sequence[Request | None]) -> tuple[Tensor, Tensor]:
+        """Initial (B, H, Z) and transition (K, B, H, Z) noise, each row from its own key."""
+        shape, steps = self.chunk_shape, self.sampler.steps
+        initial = np.zeros((BATCH, *shape), np.float32)
+        noise = np.zeros((steps, BATCH, *shape), np.float32)
+        for i, r in enumerate(requests):
+            if r is not None:
+                initial[i] = r.key.initial(r.decision, shape)
+                noise[:, i] = r.key.transitions(r.decision, (steps, *shape))
+        return torch.from_numpy(initial), torch.from_numpy(noise)
+
+    def _prefix_mask(self, batch: dict[str, Tensor]) -> Tensor:
+        """(B, P) bool: images and state are always there, language may be padded."""
+        mask = torch.ones(BATCH, self.prefix_layout["state"][1], dtype=torch.bool)
+        start, stop = self.prefix_layout["language"]
+        mask[:, start:stop] = batch["observation.language.attention_mask"].bool()
+        return mask
+
+
+def action_statistics(loaded: LoadedPolicy) -> dict[str, list[float]]:
+    """Mean and standard deviation that un-normalise actions, (A,) each."""
+    step = next(s for s in loaded.postprocess.steps if getattr(s, "stats", None))
+    return {name: np.asarray(step.stats["action"][name]).tolist() for name in ("mean", "std")}
+
+
+def _hash(request: Request) -> str:
+    """SHA-256 of exactly what the policy is given."""
+    digest = hashlib.sha256(request.instruction.encode())
+    for image in request.observation["pixels"].values():
+        digest.update(np.ascontiguousarray(image).tobytes())
+    digest.update(policy_state(request.observation["robot_state"]).tobytes())
+    return digest.hexdigest()

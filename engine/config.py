@@ -1,0 +1,49 @@
+"""What a recording is made of, validated before anything heavy starts."""
+
+from dataclasses import dataclass
+
+from traces.errors import UserError
+
+EVALUATION_SCENES = 1000  # scene seeds 0 to 999; training uses 10,000 and up
+
+
+@dataclass(frozen=True)
+class RecordConfig:
+    """One recording: every condition runs the same episodes."""
+
+    suite: str = "tabletop"
+    task_id: int = 0
+    policy: str = "smolvla-tabletop"
+    episodes: int = 20
+    """episodes per condition, so pairs when there is a baseline"""
+    seed: int = 0
+    """first scene seed, and the run seed of the noise"""
+    replan: int = 1
+    """control steps between policy calls"""
+    noise_level: float = 0.5
+    """a of the flow-SDE; 0 is the deterministic ODE, without log-probabilities"""
+    workers: int = 2
+    """environment processes; changes no byte"""
+    video: str = ""
+    """mp4 or gif: films the first episodes of every condition"""
+    out: str = "traces"
+    """folder of the traces"""
+
+    def __post_init__(self) -> None:
+        _at_least("episodes", self.episodes, 1)
+        _at_least("replan", self.replan, 1)
+        _at_least("workers", self.workers, 1)
+        _at_least("seed", self.seed, 0)
+        if self.seed + self.episodes > EVALUATION_SCENES:
+            raise UserError(
+                f"seed {self.seed} with {self.episodes} episodes leaves the evaluation scenes "
+                f"(0 to {EVALUATION_SCENES - 1}); seed + episodes must be at most "
+                f"{EVALUATION_SCENES}"
+            )
+        if self.video not in ("", "mp4", "gif"):
+            raise UserError(f"video {self.video!r}: expected mp4 or gif")
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise UserError(f"{name} must be at least {least}, got {value}")

@@ -1,0 +1,139 @@
+"""Several environments of one task in subprocess workers, stepped together.
+
+Which worker steps which slot changes nothing: an environment's bytes depend on its seeds and
+actions alone.
+"""
+
+import multiprocessing
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from engine.envs import load_suite
+
+
+@dataclass(frozen=True)
+class Moment:
+    """What one environment shows after a reset or a step."""
+
+    observation: dict
+    reward: float
+    success: bool
+    terminated: bool
+    truncated: bool
+    contact: bool
+    contact_force: float
+    """N"""
+    objects: np.ndarray
+    """(objects, 7): m and quaternion xyzw, world"""
+    frame: np.ndarray | None
+    """(256, 256, 3) uint8 when asked for"""
+
+
+class VectorEnv:
+    """`n_slots` environments over `n_workers` processes; a context manager."""
+
+    def __init__(self, suite: str, task_id: int, n_slots: int, n_workers: int):
+        n_workers = max(1, min(n_workers, n_slots))
+        context = multiprocessing.get_context("spawn")
+        self._pipes: list[Connection] = []
+        self._processes = []
+        for worker in range(n_workers):
+            mine, theirs = context.Pipe()
+            slots = list(range(worker, n_slots, n_workers))
+            process = context.Process(
+                target=_work, args=(theirs, suite, task_id, slots), daemon=True
+            )
+            process.start()
+            theirs.close()
+            self._pipes.append(mine)
+            self._processes.append(process)
+
+    def __enter__(self) -> "VectorEnv":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for pipe, process in zip(self._pipes, self._processes, strict=True):
+            pipe.close()  # a worker ends when its pipe does
+            process.join(timeout=5)
+            if process.is_alive():
+                process.kill()
+
+    def reset(self, scenes: Mapping[int, tuple[int, int]], frames: bool) -> dict[int, Moment]:
+        """Put scenes up: slot -> (scene seed, initial state)."""
+        return self._call("reset", scenes, frames)
+
+    def step(self, actions: Mapping[int, np.ndarray], frames: bool) -> dict[int, Moment]:
+        """Step the named slots: slot -> (A,) action."""
+        return self._call("step", actions, frames)
+
+    def _call(self, name: str, arguments: Mapping[int, object], frames: bool) -> dict[int, Moment]:
+        n = len(self._pipes)
+        asked = []
+        for worker, pipe in enumerate(self._pipes):
+            share = {slot: value for slot, value in arguments.items() if slot % n == worker}
+            if share:
+                pipe.send((name, share, frames))
+                asked.append(pipe)
+        moments: dict[int, Moment] = {}
+        for pipe in asked:
+            answer = pipe.recv()
+            if isinstance(answer, Exception):
+                raise answer
+            moments |= answer
+        return dict(sorted(moments.items()))
+
+
+def _work(pipe: Connection, suite: str, task_id: int, slots: list[int]) -> None:
+    """A worker: owns its slots' environments until the pipe closes."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    try:
+        envs = {slot: load_suite(suite).make_env(task_id) for slot in slots}
+    except Exception as error:  # reaches the parent with the first call
+        pipe.recv()
+        pipe.send(error)
+        return
+    while True:
+        try:
+            name, arguments, frames = pipe.recv()
+        except EOFError:
+            break
+        try:
+            pipe.send(
+                {
+                    slot: _moment(envs[slot], name, argument, frames)
+                    for slot, argument in arguments.items()
+                }
+            )
+        except Exception as error:
+            pipe.send(error)
+    for env in envs.values():
+        env.close()
+    sys.stdout.flush()
+    os._exit(0)  # GL contexts are gone; skip the interpreter's own teardown of them
+
+
+def _moment(env, name: str, argument, frames: bool) -> Moment:
+    reward, terminated, truncated = 0.0, False, False
+    if name == "reset":
+        seed, init_state = argument
+        observation, info = env.reset(seed=seed, options={"init_state": init_state})
+    else:
+        observation, reward, terminated, truncated, info = env.step(argument)
+    contact, force = env.finger_contact()
+    return Moment(
+        observation=observation,
+        reward=reward,
+        success=info["is_success"],
+        terminated=terminated,
+        truncated=truncated,
+        contact=contact,
+        contact_force=force,
+        objects=env.object_poses(),
+        frame=env.render().copy() if frames else None,
+    )

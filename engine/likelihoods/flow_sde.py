@@ -1,0 +1,110 @@
+"""Flow-SDE: the flow as a chain of Gaussian transitions, each with a closed-form density.
+
+Time runs from 1 (noise) to 0 (action), t_i = 1 - i/K, delta = 1/K. With the velocity v(x, t) and
+noise level a, a transition is (Flow-GRPO, arXiv:2505.05470, in pi_RL's discretisation,
+arXiv:2510.25889):
+
+    sigma_i = a sqrt(t_i / (1 - t_i)),  with t_1 in place of t_0 = 1 in the denominator
+    mean_i  = x - delta v - sigma_i^2 delta / (2 t_i) (x + (1 - t_i) v)
+    std_i   = sigma_i sqrt(delta)
+    x_{i+1} = mean_i + std_i xi,   xi ~ N(0, I)
+
+which has the marginals of the ODE x' = v. With a = 0 it is lerobot's Euler sampler, step for step.
+Where we depart from pi_RL: every step is stochastic here (they draw one per call), so that each
+recorded action row has the density of its whole chain.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+Velocity = Callable[[Tensor, Tensor], Tensor]  # x (B, H, Z), t (B,) -> v (B, H, Z)
+
+
+@dataclass(frozen=True)
+class FlowSDE:
+    """Settings of the sampler."""
+
+    steps: int
+    """K, denoising steps"""
+    noise_level: float = 0.5
+    """a; 0 is the deterministic ODE, which has no density"""
+
+    def __post_init__(self) -> None:
+        if self.steps < 1:
+            raise ValueError(f"steps must be at least 1, got {self.steps}")
+        if not 0 <= self.noise_level <= 2:
+            raise ValueError(f"noise_level must lie in [0, 2], got {self.noise_level}")
+
+    @property
+    def deterministic(self) -> bool:
+        """Whether the chain has no noise, and so no log-probability."""
+        return self.noise_level == 0
+
+    def times(self) -> list[float]:
+        """t_0 .. t_{K-1}."""
+        return [1.0 - i / self.steps for i in range(self.steps)]
+
+    def stds(self) -> list[float]:
+        """std_0 .. std_{K-1}, in units of the normalised action."""
+        delta = 1.0 / self.steps
+        return [self._sigma(t) * math.sqrt(delta) for t in self.times()]
+
+    def _sigma(self, t: float) -> float:
+        return self.noise_level * math.sqrt(t / (1.0 - min(t, 1.0 - 1.0 / self.steps)))
+
+    def mean(self, velocity: Tensor, x: Tensor, t: float) -> Tensor:
+        """Mean of the transition from x at time t, (B, H, Z)."""
+        delta = 1.0 / self.steps
+        if self.deterministic:
+            return x + (-delta) * velocity
+        drift = self._sigma(t) ** 2 * delta / (2 * t)
+        return x - delta * velocity - drift * (x + (1 - t) * velocity)
+
+
+def sample(
+    settings: FlowSDE, velocity: Velocity, initial: Tensor, noise: Tensor, dims: list[int]
+) -> tuple[Tensor, Tensor]:
+    """Run the chain.
+
+    Args:
+        settings: number of steps and noise level.
+        velocity: the policy.
+        initial: (B, H, Z) standard normal; not modified.
+        noise: (K, B, H, Z) standard normal.
+        dims: entries of Z that enter the log-probability.
+
+    Returns:
+        chain (B, K+1, H, Z) float32, whose last state is the normalised action chunk; and
+        log_prob (B, H) float64 per action row, NaN when deterministic.
+    """
+    x, chain = initial, [initial]
+    log_prob = initial.new_zeros(initial.shape[:2], dtype=torch.float64)
+    for i, (t, std) in enumerate(zip(settings.times(), settings.stds(), strict=True)):
+        v = velocity(x, torch.full((len(x),), t, dtype=torch.float32))
+        mean = settings.mean(v, x, t)
+        x = mean if settings.deterministic else mean + std * noise[i]
+        log_prob += _log_density(x, mean, std, dims)
+        chain.append(x)
+    return torch.stack(chain, dim=1), log_prob
+
+
+def log_prob(settings: FlowSDE, velocity: Velocity, chain: Tensor, dims: list[int]) -> Tensor:
+    """(B, H) float64 log-probability of each action row of a stored chain under `velocity`."""
+    total = chain.new_zeros((len(chain), chain.shape[2]), dtype=torch.float64)
+    for i, (t, std) in enumerate(zip(settings.times(), settings.stds(), strict=True)):
+        v = velocity(chain[:, i], torch.full((len(chain),), t, dtype=torch.float32))
+        mean = settings.mean(v, chain[:, i], t)
+        total += _log_density(chain[:, i + 1], mean, std, dims)
+    return total
+
+
+def _log_density(x: Tensor, mean: Tensor, std: float, dims: list[int]) -> Tensor:
+    """Sum over `dims` of log N(x; mean, std^2), reduced in float64, (B, H)."""
+    if std == 0:
+        return x.new_full(x.shape[:2], math.nan, dtype=torch.float64)
+    z = (x[..., dims].double() - mean[..., dims].double()) / std
+    return (-0.5 * z.square() - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1)

@@ -1,0 +1,1 @@
+"""Policies: how to load one, how the embedded one is made."""
