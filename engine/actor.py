@@ -20,6 +20,7 @@ from engine.likelihoods import flow_sde
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy, image_batch, policy_state, prefix_cache
 from engine.steering import check, steered
+from traces.errors import UserError
 from traces.intervention import Intervention
 
 BATCH = 8
@@ -69,7 +70,7 @@ class Actor:
         intervention: what is changed inside, if anything.
 
     Raises:
-        UserError: the intervention cannot be applied to this policy, or cannot act.
+        UserError: more rows than a chunk has, or an intervention that cannot be applied or act.
     """
 
     def __init__(
@@ -80,6 +81,11 @@ class Actor:
         intervention: Intervention | None = None,
     ):
         torch.set_num_threads(THREADS)
+        if not 1 <= n_executed <= loaded.policy.config.chunk_size:
+            raise UserError(
+                f"replan {n_executed}: this policy plans chunks of "
+                f"{loaded.policy.config.chunk_size} steps, so 1 to that many can be executed"
+            )
         if intervention is not None:
             check(loaded.policy, intervention)
         self.loaded, self.sampler, self.n_executed = loaded, sampler, n_executed

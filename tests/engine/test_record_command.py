@@ -1,0 +1,88 @@
+"""`vla-trace record` as typed: what it refuses, in one line, and what it prints."""
+
+import json
+
+import pytest
+
+from tui.cli import run
+
+BAD = [
+    (["--task", "lift_cubes"], "lift_cube"),
+    (["--task", "7"], "unknown task"),
+    (["--suite", "tabeltop"], "tabletop"),
+    (["--policy", "nowhere"], "config.json"),
+    (["--steer", "fastt"], "fast"),
+    (["--steer", "fast", "--layer", "5"], "layers that work"),
+    (["--steer", "fast", "--layer", "99"], "no layer 99"),
+    (["--steer", "fast", "--alpha", "eight"], "'eight' is not a number"),
+    (["--steer", "fast", "--alpha", "2", "x"], "'x' is not a number"),
+    (["--steer", "fast", "--alpha", "nan"], "'nan' is not a number"),
+    (["--steer", "fast", "--size", "0"], "0 neurons"),
+    (["--alpha", "8"], "add --steer"),
+    (["--layer", "1"], "add --steer"),
+    (["--no-baseline"], "nothing to record"),
+    (["--episodes", "0"], "at least 1"),
+    (["--episodes", "2000"], "evaluation scenes"),
+    (["--replan", "99"], "chunk"),
+    (["--video", "avi"], "mp4 or gif"),
+    (["--name", "../x"], "--name"),
+    (["--tsk", "1"], "--tsk"),
+    (["nonsense"], "unexpected argument"),
+    (["--out", "/proc/nowhere", "--episodes", "1"], "/proc/nowhere"),
+]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize(("arguments", "says"), BAD, ids=[" ".join(a) for a, _ in BAD])
+def test_bad_input_is_one_line_and_exit_2(arguments, says, here, capsys):
+    code = run(["record", *arguments])
+    out, err = capsys.readouterr()
+    lines = [line for line in err.splitlines() if not line.startswith(("loading", "steering"))]
+    assert code == 2
+    assert out == ""
+    assert len(lines) == 1
+    assert lines[0].startswith("error: ")
+    assert says in lines[0]
+    assert not list(here.rglob("*.h5*"))
+
+
+def test_doses_may_be_several_and_negative(here, capsys):
+    arguments = ["--steer", "slow", "--alpha", "-2", "4", "--episodes", "1", "--replan", "10"]
+    assert run(["record", *arguments, "--name", "doses", "--json"]) == 0
+    out, err = capsys.readouterr()
+    printed = json.loads(out)
+    assert printed["run_id"] == "doses"
+    assert [name.split("-doses")[0] for name in printed["files"]] == [
+        "traces/lift_cube-baseline",
+        "traces/lift_cube-slow-a-2",
+        "traces/lift_cube-slow-a4",
+    ]
+    assert "steering slow: layer" in err
+    assert "3/3 episodes" in err
+
+
+def test_printed_paths_feed_analyze(here, capsys):
+    assert run(["record", "--steer", "fast", "--episodes", "2", "--replan", "10"]) == 0
+    paths = capsys.readouterr().out.split()
+    assert len(paths) == 2
+    assert run(["analyze", *paths, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [c["intervention"] for c in report["conditions"]] == [None, "fast"]
+    assert [c["episodes"] for c in report["conditions"]] == [2, 2]
+
+
+def test_a_missing_gl_library_names_the_package(monkeypatch, capsys):
+    from engine import gl
+
+    monkeypatch.delenv("MUJOCO_GL", raising=False)
+    monkeypatch.setattr(gl, "_installed", lambda backend: False)
+    with pytest.raises(gl.UserError, match="apt-get install libosmesa6"):
+        gl.choose_backend()
+    monkeypatch.setenv("MUJOCO_GL", "metal")
+    with pytest.raises(gl.UserError, match="egl or osmesa"):
+        gl.choose_backend()

@@ -1,0 +1,175 @@
+"""`vla-tui` as a command, and what it costs to start."""
+
+import importlib.util
+import os
+import pty
+import select
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tui import app
+from tui.data.library import Library
+
+_path = Path(__file__).parent / "golden" / "scenes.py"
+_spec = importlib.util.spec_from_file_location("tui_scenes", _path)
+scenes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(scenes)
+
+COMMAND = [sys.executable, "-P", "-c", "import tui.app; tui.app.main()"]
+
+
+def refused(capsys, *args):
+    assert app.run(args) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+def test_a_missing_folder_is_one_line(capsys, tmp_path):
+    (tmp_path / "runs").mkdir()
+    assert "did you mean runs?" in refused(capsys, str(tmp_path / "rums"))
+
+
+def test_a_file_is_no_folder(capsys, tmp_path):
+    path = tmp_path / "a\x1b[2J.h5"
+    path.write_bytes(b"")
+    err = refused(capsys, str(path))
+    assert "vla-trace show" in err
+    assert "\x1b" not in err
+
+
+@pytest.mark.parametrize("term", ["dumb", ""])
+def test_a_dumb_terminal_is_refused(capsys, tmp_path, monkeypatch, term):
+    monkeypatch.setenv("TERM", term)
+    err = refused(capsys, str(tmp_path))
+    assert f"TERM={term!r}" in err
+    assert "vla-trace show FILE or vla-trace analyze FILES" in err
+
+
+def test_a_pipe_is_refused(tmp_path):
+    done = subprocess.run(
+        [*COMMAND, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | {"TERM": "xterm-256color"},
+    )
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == (
+        "error: vla-tui needs a terminal (its input, output or errors are redirected); "
+        "use: vla-trace show FILE or vla-trace analyze FILES\n"
+    )
+
+
+def test_import_brings_neither_engine_nor_heavy_packages():
+    heavy = ("torch", "mujoco", "lerobot", "engine", "polars", "sklearn", "h5py", "numpy")
+    code = f"import sys, tui.app; print([m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_browsing_imports_no_torch(tmp_path):
+    scenes.recorded(tmp_path)
+    code = f"""
+import asyncio, sys, tui.app
+async def go():
+    app = tui.app.make_app({str(tmp_path)!r})
+    async with app.run_test(size=(140, 40)) as pilot:
+        for key in ("enter", "enter", "l"):
+            for _ in range(100):
+                await pilot.pause(0.02)
+                if app.loaded and all(w.is_finished for w in app.workers): break
+            await pilot.press(key)
+asyncio.run(go())
+print([m for m in ("torch", "mujoco", "lerobot", "engine", "sklearn") if m in sys.modules])
+"""
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("[]\n", "")
+
+
+def test_q_leaves_a_real_terminal(tmp_path):
+    scenes.recorded(tmp_path)
+    primary, secondary = pty.openpty()
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80", "LINES": "24"}
+    process = subprocess.Popen(
+        [*COMMAND, str(tmp_path)],
+        stdin=secondary,
+        stdout=secondary,
+        stderr=secondary,
+        env=environment,
+        start_new_session=True,
+    )
+    os.close(secondary)
+    seen, deadline, asked = b"", time.monotonic() + 60, False
+    while time.monotonic() < deadline and process.poll() is None:
+        if select.select([primary], [], [], 0.1)[0]:
+            try:
+                seen += os.read(primary, 65536)
+            except OSError:
+                break
+        if b"finished" in seen and not asked:
+            os.write(primary, b"q")
+            asked = True
+    assert process.wait(20) == 0
+    os.close(primary)
+    assert b"fast" in seen
+
+
+# The library
+
+
+def test_files_are_read_within_a_budget(tmp_path):
+    for number in range(4):
+        scenes.write_trace(
+            tmp_path / f"{number}.h5", steered=False, numbers=[0], run_id=f"run {number}"
+        )
+    library = Library(tmp_path)
+    counts = []
+    for _ in range(6):
+        counts.append((len(library.poll(scenes.NOW, budget_s=0)), library.pending))
+    assert counts == [(1, 3), (2, 2), (3, 1), (4, 0), (4, 0), (4, 0)]
+
+
+def test_a_partial_of_a_running_run_is_left_alone(tmp_path):
+    log = scenes.Log(tmp_path, t=time.time() - 1)
+    path = scenes.write_trace(tmp_path / "traces" / "a.h5", steered=False)
+    path.rename(tmp_path / "traces" / "a.h5.partial")
+    library = Library(tmp_path)
+    (run,) = library.poll(time.time())
+    assert run.files == ()
+    log.emit("run_end", status="failed")
+    (run,) = library.poll(time.time())
+    assert [file.partial for file in run.files] == [True]
+    assert run.done == 6
+
+
+def test_a_run_folder_itself_can_be_watched(tmp_path):
+    log = scenes.Log(tmp_path)
+    (run,) = Library(log.path.parent).poll(scenes.NOW)
+    assert run.run_id == scenes.RUN
+
+
+def test_a_log_that_begins_again_is_read_again(tmp_path):
+    log = scenes.recording(tmp_path)
+    library = Library(tmp_path)
+    assert library.poll(scenes.NOW)[0].done == 3
+    log.path.unlink()
+    scenes.Log(tmp_path, scenes.LIVE, t=scenes.NOW - 5).episode(0, False)
+    assert library.poll(scenes.NOW)[0].done == 1
+
+
+def test_files_come_and_go(tmp_path):
+    library = Library(tmp_path)
+    assert library.poll(scenes.NOW) == ()
+    path = scenes.write_trace(tmp_path / "a.h5", steered=False)
+    assert len(library.poll(scenes.NOW)) == 1
+    path.unlink()
+    assert library.poll(scenes.NOW) == ()
+    (tmp_path / "events.jsonl").mkdir()
+    library.poll(scenes.NOW)
