@@ -34,7 +34,7 @@ policy: setup  ## rebuild the embedded policy's weights from nothing (DEMOS=150 
 	$(RUN)python -P -m engine.policies.clone --demos $(DEMOS) $(if $(filter-out 4000,$(DEMOS)),--build build/policy-$(DEMOS) --out build/policy-$(DEMOS)/smolvla_tabletop)
 
 card: setup  ## measure the embedded policy again and rewrite docs/policy.md
-	$(RUN)python -P -m engine.policies.card
+	$(RUN)python -P scripts/policy_card.py
 
 bench: setup  ## print the tables of tests/benchmarks
 	@for f in tests/benchmarks/*.py; do $(RUN)python -P $$f || exit 1; done
@@ -43,7 +43,7 @@ fuzz: setup  ## the property tests, ten times as long
 	$(RUN)pytest tests/traces tests/analysis --hypothesis-profile=long
 
 pictures: setup  ## record anew and redraw the pictures of the README
-	$(RUN)python -P docs/pictures.py
+	$(RUN)python -P scripts/pictures.py
 
 clean:  ## remove what was built here; recordings and runs stay
 	rm -rf build dist .venv .tools .pytest_cache .ruff_cache .import_linter_cache

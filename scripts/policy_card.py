@@ -1,4 +1,4 @@
-"""Measure the embedded policy on held-out scenes and write docs/policy.md: `make card`.
+"""Measure the embedded policy on held-out scenes and write its model card: `make card`.
 
 Scene seeds 0 to 99 and the suite's own initial states; behaviour cloning saw neither. The sampler
 is the shipped one (flow-SDE, replanning every step), as in `vla-trace record`.
@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from analysis.stats import wilson
 from engine.actor import BATCH, Actor, Decision, Request
 from engine.envs.tabletop import COLOURS, N_INIT_STATES, SUITE, TASKS, instruction_of, targets_of
 from engine.envs.vector import VectorEnv
@@ -24,6 +25,8 @@ from engine.policies.words import SPEED_WORDS
 from engine.rollout import EpisodePlan, run_block
 from traces.writer import EpisodeRecord
 
+TEMPLATE = Path(__file__).with_suffix(".md")
+WORDS = ("none", "quickly", "slowly")
 LIFTED = 0.045  # m, a cube's centre above this has been picked up
 
 
@@ -149,16 +152,118 @@ def measure(loaded: LoadedPolicy, n: int, n_words: int) -> dict:
     return results
 
 
+def card(results: dict, training: dict) -> str:
+    """The page, from the measured numbers and the training record that ships with the weights."""
+    cells, clone = results["cells"], training["clone"]
+    instructions = {
+        instruction_of(task_id, init_state)
+        for task_id in range(len(TASKS))
+        for init_state in range(N_INIT_STATES)
+    }
+    curve = training["curve"]
+    chosen = [curve[i] for i in np.linspace(0, len(curve) - 1, 10).round().astype(int)]
+    all_none = [cells[f"{task_id}/none"] for task_id in range(len(TASKS))]
+    overall = sum(c["successes"] for c in all_none), sum(c["n"] for c in all_none)
+    named = [cells[f"{task_id}/none"] for task_id in (0, 2, 3)]
+    grasps = sum(c["grasps_named"] for c in named), sum(c["grasps"] for c in named)
+    other = cells["0/other colour"]
+    meed = {w: [cells[f"{t}/{w}"]["meed_cm"] for t in range(len(TASKS))] for w in WORDS}
+    return TEMPLATE.read_text().format(
+        version=training["version"],
+        sha256=results["sha256"],
+        last_seed=results["n"] - 1,
+        n_phrases=len(instructions),
+        n_words=results["n_words"],
+        frames=training["frames"],
+        demos=clone["demos"],
+        steps=clone["steps"],
+        batch=clone["batch"],
+        draws=clone["draws"],
+        seed=clone["seed"],
+        language=clone["language"],
+        geometry=clone["geometry"],
+        ema=clone["ema"],
+        overall=share(*overall),
+        grasps=share(*grasps),
+        other=share(other["grasps_named"], other["grasps"]),
+        ratio=np.mean(meed["quickly"]) / np.mean(meed["slowly"]),
+        table=task_table(cells),
+        meed=meed_table(cells),
+        words=word_table(cells),
+        curve="\n".join(
+            f"| {c['step']} | {c['flow']:.3f} | {c['language']:.4f} | {c['geometry']:.4f} |"
+            for c in chosen
+        ),
+    )
+
+
+def share(successes: int, n: int) -> str:
+    """`45 % [38, 52] (90/200)`: a proportion never without its interval and n."""
+    if n == 0:
+        return "none (0)"
+    low, high = wilson(successes, n)
+    return f"{100 * successes / n:.0f} % [{100 * low:.0f}, {100 * high:.0f}] ({successes}/{n})"
+
+
+def task_table(cells: dict) -> str:
+    """Success per task: by speed word, by sampler, and of the two controls."""
+    names = [*WORDS, "ode", "untrained", "random"]
+    lines = [
+        "| task | no speed word | quickly | slowly | ODE sampler | untrained | random actions |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for task_id, task in enumerate(TASKS):
+        row = (cells[f"{task_id}/{name}"] for name in names)
+        values = " | ".join(share(c["successes"], c["n"]) for c in row)
+        lines.append(f"| {task_id} `{task.name}` | {values} |")
+    return "\n".join(lines)
+
+
+def meed_table(cells: dict) -> str:
+    """MEED per task and speed word, mean and its 95 % interval (normal, over episodes)."""
+    lines = ["| task | slowly | no speed word | quickly |", "|---|---|---|---|"]
+    for task_id, task in enumerate(TASKS):
+        row = (cells[f"{task_id}/{word}"] for word in ("slowly", "none", "quickly"))
+        lines.append(f"| {task_id} `{task.name}` | {' | '.join(map(_meed, row))} |")
+    return "\n".join(lines)
+
+
+def word_table(cells: dict) -> str:
+    """MEED of every synonym on task 0."""
+    lines = ["| class | word | MEED cm | success |", "|---|---|---|---|"]
+    lines.append(f"| none | | {_meed(cells['0/none'])} | {_success(cells['0/none'])} |")
+    for name, cell in cells.items():
+        if name.startswith("word/"):
+            _, speed, word = name.split("/")
+            lines.append(f"| {speed} | {word} | {_meed(cell)} | {_success(cell)} |")
+    return "\n".join(lines)
+
+
+def _meed(cell: dict) -> str:
+    half = 1.96 * cell["meed_sd"] / np.sqrt(cell["n"])
+    return f"{cell['meed_cm']:.2f} ± {half:.2f}"
+
+
+def _success(cell: dict) -> str:
+    return share(cell["successes"], cell["n"])
+
+
 def main() -> None:
-    """`python -m engine.policies.card`: measure, then write the card."""
+    """Measure and write, or only write again from the last measurement."""
     parser = argparse.ArgumentParser(description=main.__doc__)
     parser.add_argument("--policy", default=EMBEDDED)
     parser.add_argument("--scenes", type=int, default=100)
     parser.add_argument("--word-scenes", type=int, default=24)
-    parser.add_argument("--out", type=Path, default=Path("docs/policy.json"))
+    parser.add_argument("--numbers", type=Path, default=Path("docs/policy.json"))
+    parser.add_argument("--rewrite", action="store_true", help="take the numbers as they are")
     args = parser.parse_args()
-    results = measure(load_policy(args.policy), args.scenes, args.word_scenes)
-    args.out.write_text(json.dumps(results, indent=1) + "\n")
+    loaded = load_policy(args.policy)
+    if not args.rewrite:
+        results = measure(loaded, args.scenes, args.word_scenes)
+        args.numbers.write_text(json.dumps(results, indent=1) + "\n")
+    training = json.loads((loaded.path / "training.json").read_text())
+    page = card(json.loads(args.numbers.read_text()), training)
+    args.numbers.with_suffix(".md").write_text(page)
 
 
 if __name__ == "__main__":
