@@ -61,7 +61,7 @@ def record(
     folder = _new_run_folder(run_id)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     paths: list[Path] = []
-    with EventWriter(folder / "events.jsonl") as events, _interruptible() as interrupted:
+    with EventWriter(folder / "events.jsonl") as events, _interruptible(listen) as interrupted:
 
         def emit(kind: str, /, **fields: object) -> None:
             events.emit(kind, **fields)
@@ -260,7 +260,7 @@ def _new_run_folder(run_id: str) -> Path:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Callable[[], bool]]:
+def _interruptible(listen: Listener) -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C was pressed; a second press raises at once."""
     pressed = []
 
@@ -268,6 +268,8 @@ def _interruptible() -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed.append(signum)
+        text = "stopping after the present episodes; Ctrl-C again stops at once"
+        listen("alert", {"level": "warning", "text": text})
 
     try:
         before = signal.signal(signal.SIGINT, handler)

@@ -146,6 +146,8 @@ class TabletopEnv(gym.Env):
     def step(self, action: np.ndarray) -> tuple[dict, float, bool, bool, dict]:
         """Advance 50 ms; reward 1 and `terminated` at the first successful step."""
         action = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        if action.shape != self.action_space.shape or not np.isfinite(action).all():
+            raise ValueError(f"expected 7 finite numbers as action, got {action}")
         self.data.ctrl[:3] = MAX_SPEED * action[:3]
         self.data.ctrl[3:] = 0.0 if action[6] > 0 else OPENING
         mujoco.mj_step(self.model, self.data, nstep=SUBSTEPS)

@@ -15,6 +15,7 @@ from multiprocessing.connection import Connection
 import numpy as np
 
 from engine.envs import load_suite
+from traces.errors import UserError
 
 
 @dataclass(frozen=True)
@@ -75,18 +76,33 @@ class VectorEnv:
     def _call(self, name: str, arguments: Mapping[int, object], frames: bool) -> dict[int, Moment]:
         n = len(self._pipes)
         asked = []
-        for worker, pipe in enumerate(self._pipes):
+        for worker in range(n):
             share = {slot: value for slot, value in arguments.items() if slot % n == worker}
             if share:
-                pipe.send((name, share, frames))
-                asked.append(pipe)
+                asked.append((worker, (name, share, frames)))
         moments: dict[int, Moment] = {}
-        for pipe in asked:
-            answer = pipe.recv()
-            if isinstance(answer, Exception):
-                raise answer
-            moments |= answer
+        try:
+            for worker, call in asked:
+                self._pipes[worker].send(call)
+            for worker, _ in asked:
+                answer = self._pipes[worker].recv()
+                if isinstance(answer, Exception):
+                    raise answer
+                moments |= answer
+        except (EOFError, ConnectionError) as error:
+            raise self._death() from error
         return dict(sorted(moments.items()))
+
+    def _death(self) -> UserError:
+        """What to say when a worker is gone."""
+        codes = []
+        for process in self._processes:
+            process.join(timeout=1)
+            codes += [process.exitcode] if process.exitcode is not None else []
+        return UserError(
+            f"an environment worker died (exit code {', '.join(map(str, codes)) or 'unknown'}); "
+            "check rendering and memory with: vla-trace doctor"
+        )
 
 
 def _work(pipe: Connection, suite: str, task_id: int, slots: list[int]) -> None:
