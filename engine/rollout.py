@@ -55,9 +55,12 @@ class _Running:
 
     @property
     def needs_decision(self) -> bool:
-        return not self.done and (
-            not self.decisions or self._used == len(self.decisions[-1][1].action)
-        )
+        return not self.done and (not self.decisions or self.chunk_is_used)
+
+    @property
+    def chunk_is_used(self) -> bool:
+        """Whether every row of the last decision was sent, so the next step starts with a look."""
+        return self._used == len(self.decisions[-1][1].action)
 
     @property
     def _used(self) -> int:
@@ -88,7 +91,8 @@ def run_block(
     while not all(episode.done for episode in running):
         _decide(actor, running)
         actions = {e.slot: e.next_action() for e in running if not e.done}
-        for slot, moment in env.step(actions, frames).items():
+        looking = [e.slot for e in running if not e.done and e.chunk_is_used]
+        for slot, moment in env.step(actions, looking, frames).items():
             episode = running[slot]
             episode.moment = moment
             episode.done = moment.terminated or moment.truncated

@@ -122,6 +122,8 @@ class TabletopEnv(gym.Env):
         self._lamp = self.model.light("lamp").diffuse.copy(), self.model.light("lamp").dir.copy()
         self.action_space = spaces.Box(-1.0, 1.0, (7,), np.float32)
         self.observation_space = _observation_space()
+        self.cameras_on = True
+        """Off: observations come without `pixels`, for steps whose picture nobody needs."""
         self._t = 0
 
     # -- gymnasium ---------------------------------------------------------------------------
@@ -288,17 +290,13 @@ class TabletopEnv(gym.Env):
         return True
 
     def _observation(self) -> dict:
-        pixels = {}
-        for key, camera in CAMERAS.items():
-            self._camera_renderer.update_scene(self.data, camera)
-            pixels[key] = self._camera_renderer.render()
         site = self.data.site("grip")
         quat = np.empty(4)
         mujoco.mju_mat2Quat(quat, site.xmat)
         fingers = [self.data.joint(f"{side}_finger") for side in ("left", "right")]
         axes = [self.data.joint(f"hand_{axis}") for axis in "xyz"]
-        return {
-            "pixels": pixels,
+        pixels = {"pixels": self._pixels()} if self.cameras_on else {}
+        return pixels | {
             "robot_state": {
                 "eef": {
                     "pos": site.xpos.copy(),
@@ -315,6 +313,13 @@ class TabletopEnv(gym.Env):
                 },
             },
         }
+
+    def _pixels(self) -> dict[str, np.ndarray]:
+        pixels = {}
+        for key, camera in CAMERAS.items():
+            self._camera_renderer.update_scene(self.data, camera)
+            pixels[key] = self._camera_renderer.render()
+        return pixels
 
 
 def _observation_space() -> spaces.Dict:

@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import signal
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 
@@ -69,9 +69,12 @@ class VectorEnv:
         """Put scenes up: slot -> (scene seed, initial state)."""
         return self._call("reset", scenes, frames)
 
-    def step(self, actions: Mapping[int, np.ndarray], frames: bool) -> dict[int, Moment]:
-        """Step the named slots: slot -> (A,) action."""
-        return self._call("step", actions, frames)
+    def step(
+        self, actions: Mapping[int, np.ndarray], looking: Collection[int], frames: bool
+    ) -> dict[int, Moment]:
+        """Step the named slots: slot -> (A,) action; only those `looking` render `pixels`."""
+        arguments = {slot: (action, slot in looking) for slot, action in actions.items()}
+        return self._call("step", arguments, frames)
 
     def _call(self, name: str, arguments: Mapping[int, object], frames: bool) -> dict[int, Moment]:
         n = len(self._pipes)
@@ -138,9 +141,11 @@ def _moment(env, name: str, argument, frames: bool) -> Moment:
     reward, terminated, truncated = 0.0, False, False
     if name == "reset":
         seed, init_state = argument
+        env.cameras_on = True
         observation, info = env.reset(seed=seed, options={"init_state": init_state})
     else:
-        observation, reward, terminated, truncated, info = env.step(argument)
+        action, env.cameras_on = argument
+        observation, reward, terminated, truncated, info = env.step(action)
     contact, force = env.finger_contact()
     return Moment(
         observation=observation,

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tui import app
+from tui import app, wording
 from tui.data.library import Library
 
 _path = Path(__file__).parent / "golden" / "scenes.py"
@@ -173,3 +173,36 @@ def test_files_come_and_go(tmp_path):
     assert library.poll(scenes.NOW) == ()
     (tmp_path / "events.jsonl").mkdir()
     library.poll(scenes.NOW)
+
+
+def test_a_file_named_twice_is_one_file(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    log = scenes.Log(Path())
+    path = scenes.write_trace(Path("traces/a.h5"), steered=False)
+    log.emit("shard", path=str(path.resolve()), condition="baseline", episodes=6, bytes=1)
+    library = Library(Path())
+    for _ in range(2):
+        (run,) = library.poll(scenes.NOW)
+        assert [file.path for file in run.files] == [path]
+
+
+@pytest.mark.parametrize("seconds", [-1e300, 1e300, float("nan")])
+def test_broken_clocks_are_unknown(seconds):
+    assert len(wording.age(seconds)) <= 2
+    assert len(wording.date(seconds)) <= 20
+
+
+def test_words():
+    assert [wording.age(s) for s in (3.9, 61, 7200, 200_000)] == ["3s", "1m", "2h", "2d"]
+    assert wording.condition_label("fast", 8.0) == "fast α=8"
+    assert wording.condition_label("fast α=8", 8.0) == "fast α=8"
+    assert wording.condition_label(None, None) == "baseline"
+    labels = ["baseline", "fast α=2", "fast α=8", "slow α=1"]
+    assert wording.joined_conditions(labels) == "fast α=2,8 + slow α=1 + baseline"
+    assert wording.short_id("20261120-094447-record-1f9c") == "11-20 09:44 1f9c"
+    assert wording.short_id("my-run") == "my-run"
+    assert wording.interval((0.181, 0.5)) == "[.18, .50]"
+    assert wording.number(None) == wording.number(float("nan")) == "–"
+    assert wording.number(1.5, sign="+") == "+1.50"
+    assert len(wording.number(-1e300)) <= 9
+    assert [wording.p_value(p) for p in (None, 0.0312, 1e-5)] == ["", "p .0312", "p < .0001"]

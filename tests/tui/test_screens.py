@@ -474,7 +474,9 @@ def test_odd_events_do_not_crash(here):
     log = scenes.Log(here, t=scenes.NOW - 20, conditions="many", episodes_total="x", config=[])
     log.emit("episode")
     log.emit("episode", uid=7, alpha="eight", success="yes", n_steps=10**400, meed_cm=float("nan"))
+    log.emit("episode", uid="huge", meed_cm=1e300, init_state=1e300, **{"return": -1e300})
     log.emit("shard", path=5)
+    log.emit("shard", path=f"{'long' * 2000}.h5")
     log.emit("shard", path="no/such.h5")
     log.emit("phase", name=None)
     log.emit("alert")
@@ -483,7 +485,7 @@ def test_odd_events_do_not_crash(here):
 
     async def steps(pilot):
         await press(pilot, "enter", "j", "enter", "p")
-        assert "2 episodes" in text(pilot)
+        assert "3 episodes" in text(pilot)
 
     drive(app_over(here), steps)
 

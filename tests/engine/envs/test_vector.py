@@ -14,7 +14,7 @@ def rollout(n_workers):
         env.reset({slot: (slot, 2 * slot) for slot in range(4)}, frames=False)
         for t, actions in enumerate(ACTIONS):
             active = [slot for slot in range(4) if t < 3 or slot != 2]
-            moments = env.step({slot: actions[slot] for slot in active}, frames=False)
+            moments = env.step({slot: actions[slot] for slot in active}, active, frames=False)
             assert list(moments) == active
             seen.append(moments)
     return seen
@@ -42,7 +42,7 @@ def test_an_error_in_a_worker_reaches_the_caller():
     with VectorEnv("tabletop", 0, 1, 1) as env:
         env.reset({0: (0, 0)}, frames=False)
         with pytest.raises(ValueError, match="expected 7 finite numbers"):
-            env.step({0: np.zeros(3)}, frames=False)
+            env.step({0: np.zeros(3)}, [], frames=False)
 
 
 def test_a_worker_that_dies_is_named():
@@ -51,4 +51,13 @@ def test_a_worker_that_dies_is_named():
         env._processes[1].kill()
         with pytest.raises(UserError, match=r"worker died \(exit code -9\).*doctor"):
             for _ in range(3):
-                env.step({slot: np.zeros(7) for slot in range(2)}, frames=False)
+                env.step({slot: np.zeros(7) for slot in range(2)}, [], frames=False)
+
+
+def test_only_who_looks_gets_pixels():
+    with VectorEnv("tabletop", 0, 2, 1) as env:
+        env.reset({0: (0, 0), 1: (1, 1)}, frames=False)
+        moments = env.step({slot: np.zeros(7) for slot in range(2)}, [1], frames=False)
+        assert "pixels" not in moments[0].observation
+        assert set(moments[1].observation["pixels"]) == {"image", "image2"}
+        assert "pixels" in env.reset({0: (0, 0)}, frames=False)[0].observation

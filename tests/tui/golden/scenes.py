@@ -1,0 +1,208 @@
+"""Folders for the screens to look at: real traces and real logs, written in a moment."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+
+from traces.events import EventWriter
+from traces.header import SiteInfo, TraceHeader
+from traces.intervention import Intervention, Site
+from traces.writer import EpisodeRecord, TraceWriter
+
+NOW = 1_795_167_600.0
+"""2026-11-20 09:40 UTC: the clock of every test."""
+RUN = "20261120-093000-record-1f9c"
+SHA = "5f3a" * 16
+K, H, A, Z, W = 4, 5, 7, 8, 6
+SITES = tuple(
+    SiteInfo(
+        name=f"vlm.{layer}.ffn_act",
+        module=f"vlm.layers.{layer}.mlp.act_fn",
+        tower="vlm",
+        layer=layer,
+        tokens="mean over valid",
+        calls_per_chunk=1,
+        reaches_action=True,
+        dims=("D", "N"),
+        shape=(16,),
+    )
+    for layer in (0, 1)
+)
+
+
+def fast(alpha=8.0, name="fast"):
+    return Intervention(
+        name,
+        "overwrite",
+        (Site("vlm", 1, (3, 5, 8, 13)),),
+        alpha,
+        provenance={"concept": "fast", "seed_neuron": 5},
+    )
+
+
+def record(number, steered, run_id=RUN, stochastic=True, **columns):
+    """An episode that reaches, closes the gripper, lifts; the steered one is quicker."""
+    n = (48 if steered else 60) + 4 * number
+    t = np.arange(n + 1) / n
+    success = number % 3 != 2 if not steered else number % 2 == 0
+    angle = 0.6 * number
+    path_m = np.stack(
+        [
+            0.30 + 0.16 * t * math.cos(angle) + 0.01 * np.sin(9 * t),
+            0.18 * t * math.sin(angle) + 0.03 * np.sin(5 * t),
+            0.20 - 0.14 * np.sin(np.pi * np.minimum(1, 1.25 * t)) + 0.02 * t,
+        ],
+        axis=1,
+    )  # (T+1, 3)
+    action = np.zeros((n, A), np.float32)
+    action[:, :3] = np.clip(np.diff(path_m, axis=0) * 60, -1, 1)
+    action[:, 3:6] = 0.2 * np.sin(np.arange(n)[:, None] / (5, 7, 9))
+    action[:, 6] = np.where(t[:-1] < 0.6, -1, 1)
+    episode = {
+        "uid": f"{run_id}/u00000/g{int(steered):04d}/a00/m{number:03d}",
+        "update": 0,
+        "group": int(steered),
+        "attempt": 0,
+        "member": number,
+        "policy_version": 0,
+        "suite": "tabletop",
+        "task_id": 0,
+        "task_name": "lift",
+        "instruction": "pick up the red cube quickly",
+        "init_state": number,
+        "scene_seed": 100 + number,
+        "noise_key": f"0/0/0/{number}",
+        "pair_key": f"tabletop/0/{number}",
+        "success": success,
+        "terminated": success,
+        "truncated": not success,
+        "return": float(success),
+        "final_ee_pos": path_m[-1],
+        "wall_s": 1.5,
+    } | columns
+    closed = t[:-1] >= 0.6
+    steps = {
+        "t": np.arange(n),
+        "decision": np.arange(n),
+        "chunk_offset": np.zeros(n, int),
+        "action": action,
+        "action_policy": action,
+        "log_prob": 3 + np.cos(np.arange(n) / 6) if stochastic else np.full(n, np.nan),
+        "log_prob_base": 2 + np.cos(np.arange(n) / 6),
+        "reward": np.zeros(n),
+        "ee_pos": path_m[:-1],
+        "ee_quat": np.tile([0.0, 0, 0, 1], (n, 1)),
+        "gripper": np.where(closed, 0.01, 0.04)[:, None] * (1, -1),
+        "state": np.zeros((n, 8)),
+        "contact": closed & success,
+        "contact_force": np.where(closed, 2.0, 0.0),
+        "intervened": np.full(n, steered),
+    }
+    decisions = {
+        "t": np.arange(n),
+        "n_executed": np.ones(n, int),
+        "log_prob": np.ones(n),
+        "noise_std": np.full((n, K), 0.3, np.float32),
+        "noise_key": [f"0/0/0/{number}/{d}" for d in range(n)],
+        "tokens": np.zeros((n, W), int),
+        "token_mask": np.ones((n, W), bool),
+    }
+    rng = np.random.default_rng(number)
+    activations = {s.name: rng.normal(size=(n, 16)).astype(np.float32) for s in SITES}
+    return EpisodeRecord(episode, steps, decisions, activations)
+
+
+def write_trace(path, *, steered, numbers=range(6), run_id=RUN, likelihood="flow_sde", **columns):
+    """Write one closed trace; `columns` replace those of episodes/."""
+    header = TraceHeader(
+        run_id=run_id,
+        kind="record",
+        created_utc="2026-11-20T09:30:00Z",
+        config={"task_id": 0, "episodes": 6, "seed": 0, "replan": 1, "suite": "tabletop"},
+        intervention=fast() if steered is True else steered or None,
+        suite={"name": "tabletop"},
+        likelihood={"name": likelihood},
+        K=K,
+        H=H,
+        A=A,
+        Z=Z,
+        language_length=W,
+    )
+    with TraceWriter(path, header, SITES, keep_chain=False) as writer:
+        writer.write_policy(0, 0, SHA, "models/smolvla-tabletop")
+        for number in numbers:
+            writer.write_episode(
+                record(number, bool(steered), run_id, likelihood != "flow_ode", **columns)
+            )
+    return path
+
+
+class Log:
+    """The log of a run, written as `vla-trace record` writes it."""
+
+    def __init__(self, folder, run_id=RUN, t=NOW - 600, total=12, **fields):
+        self.t = t
+        self.path = Path(folder) / "runs" / run_id / "events.jsonl"
+        self.writer = EventWriter(self.path, clock=lambda: self.t)
+        start = {
+            "run_id": run_id,
+            "kind": "record",
+            "pid": 1,
+            "host": "elsewhere",
+            "suite": "tabletop",
+            "task_id": 0,
+            "task_name": "lift",
+            "policy": "smolvla-tabletop",
+            "policy_sha256": SHA,
+            "conditions": [{"name": "baseline", "alpha": None}, {"name": "fast", "alpha": 8.0}],
+            "episodes_total": total,
+            "config": {},
+        }
+        self.emit("run_start", **(start | fields))
+
+    def emit(self, type, /, at=None, **fields):
+        self.t = self.t if at is None else at
+        self.writer.emit(type, **fields)
+        return self
+
+    def episode(self, number, steered, at=None, **fields):
+        chosen = record(number, steered).episode
+        names = ("uid", "pair_key", "task_id", "init_state", "scene_seed", "success", "return")
+        event = {name: chosen[name] for name in names} | {
+            "condition": "fast" if steered else "baseline",
+            "alpha": 8.0 if steered else None,
+            "episode": number,
+            "task_name": "lift",
+            "n_steps": 50,
+            "meed_cm": 0.61,
+        }
+        return self.emit("episode", at, **(event | fields))
+
+
+def recorded(folder):
+    """A finished run: its log, six baseline and six steered episodes."""
+    folder = Path(folder)
+    log = Log(folder, t=NOW - 7200).emit("phase", name="baseline")
+    for number in range(6):
+        log.episode(number, False)
+    base = write_trace(folder / "traces" / f"{RUN}-baseline.h5", steered=False)
+    steered = write_trace(folder / "traces" / f"{RUN}-fast-8.h5", steered=True)
+    for number in range(6):
+        log.episode(number, True)
+    for path in (base, steered):
+        log.emit("shard", path=str(path), condition="", episodes=6, bytes=path.stat().st_size)
+    log.emit("run_end", at=NOW - 3600, status="finished")
+    return folder
+
+
+LIVE = "20261120-093900-record-77aa"
+
+
+def recording(folder):
+    """A run that records now: three episodes announced, no trace closed."""
+    log = Log(folder, LIVE, t=NOW - 60).emit("phase", name="baseline")
+    for number in range(3):
+        log.episode(number, False, uid=f"{LIVE}/m{number}", pair_key=f"live/{number}")
+    log.emit("heartbeat", at=NOW - 4)
+    return log

@@ -1,0 +1,1 @@
+"""What the screens show, read through `traces` and `analysis`; no widgets here."""

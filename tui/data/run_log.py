@@ -1,0 +1,146 @@
+"""One run's events log, folded while it grows: only what the screens show is kept."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from traces.events import EventTail, run_state
+from tui.data.model import Episode
+from tui.terminal import one_line
+from tui.wording import condition_label
+
+QUIET = ("heartbeat",)
+"""Events that say only that the process lives."""
+
+
+class RunLog:
+    """Follow `events.jsonl` of one run; every field of an event may be missing or odd."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.tail = EventTail(path)
+        self.error = ""
+        self._forget()
+
+    def _forget(self) -> None:
+        self.version = 0
+        """Counts events: unchanged means nothing new."""
+        self.start: dict = {}
+        self.first_t = math.nan
+        self.last: dict | None = None
+        self.news = ""
+        self.trouble = ""
+        self.episodes: dict[tuple[str, str], Episode] = {}
+        self.shards: list[str] = []
+
+    def poll(self) -> None:
+        """Read what was appended since the last call."""
+        try:
+            events = self.tail.poll()
+            self.error = ""
+        except OSError as error:
+            self.error = one_line(f"{self.path}: {error.strerror or error}")
+            return
+        if self.tail.restarted:
+            self._forget()
+        for event in events:
+            self._add(event)
+
+    def state(self, now: float) -> str:
+        """Return the state of the run as `traces.events.run_state` words it."""
+        if self.last is None:
+            return "silent"
+        events = [self.last]
+        if self.start and self.start is not self.last:
+            events.insert(0, self.start)
+        return run_state(events, now)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run: what it says itself, else the folder's."""
+        return str(self.start.get("run_id") or self.path.parent.name)
+
+    @property
+    def planned(self) -> list[str]:
+        """Labels of the conditions announced."""
+        found = self.start.get("conditions")
+        entries = found if isinstance(found, list) else []
+        return [
+            condition_label(entry.get("name"), number(entry.get("alpha")))
+            for entry in entries
+            if isinstance(entry, dict)
+        ]
+
+    def _add(self, event: dict) -> None:
+        if number(event["t"]) is None:  # a time that is no time
+            return
+        self.version += 1
+        self.last = event
+        if math.isnan(self.first_t):
+            self.first_t = event["t"]
+        kind = event["type"]
+        if kind == "run_start":
+            self.start, self.trouble = event, ""
+            self.news = "started"
+        elif kind == "episode":
+            episode = _episode(event, len(self.episodes))
+            self.episodes[episode.key] = episode
+            outcome = "✓" if episode.success else "✗"
+            self.news = f"{episode.condition} #{episode.number} {outcome}"
+        elif kind == "phase":
+            self.news = f"phase {one_line(event.get('name', ''))}"
+        elif kind == "shard":
+            path = event.get("path")
+            if isinstance(path, str) and "\0" not in path:
+                self.shards.append(path)
+                self.news = f"wrote {one_line(path.rsplit('/', 1)[-1])}"
+        elif kind == "alert":
+            said = event.get("text") or event.get("message") or event.get("rule") or ""
+            self.trouble = f"{one_line(event.get('level', 'alert'))}: {one_line(said)}"
+            self.news = self.trouble
+        elif kind == "run_end":
+            why = one_line(event.get("error") or event.get("reason") or "")
+            self.news = one_line(event.get("status", "finished")) + (f": {why}" if why else "")
+            self.trouble = why or self.trouble
+        elif kind not in QUIET:
+            self.news = one_line(kind)
+
+
+def number(value: object) -> float | None:
+    """Return a finite number as float, and None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        found = float(value)
+    except OverflowError:
+        return None
+    return found if math.isfinite(found) else None
+
+
+def whole(value: object, default: int = -1) -> int:
+    """Return a number that a column of a trace could hold, and the default for anything else."""
+    found = number(value)
+    return default if found is None or abs(found) >= 2**63 else int(found)
+
+
+def _episode(event: dict, place: int) -> Episode:
+    alpha = number(event.get("alpha"))
+    member = whole(event.get("episode"), place)
+    task = event.get("task_name") or event.get("task") or f"task {whole(event.get('task_id'))}"
+    return Episode(
+        uid=str(event.get("uid") or f"episode {member}"),
+        condition=condition_label(event.get("condition"), alpha),
+        alpha=alpha,
+        number=member,
+        task=one_line(task),
+        instruction=one_line(event.get("instruction") or ""),
+        init_state=whole(event.get("init_state")),
+        scene_seed=whole(event.get("scene_seed")),
+        pair_key=str(event.get("pair_key") or ""),
+        success=event.get("success") is True,
+        n_steps=whole(event.get("n_steps"), 0),
+        meed_cm=number(event.get("meed_cm")),
+        total_return=number(event.get("return")),
+        error=one_line(event.get("error") or ""),
+    )

@@ -1,0 +1,114 @@
+"""What each condition of a run did, with intervals; slow enough to belong on a thread.
+
+Episodes in closed traces are reported exactly as `vla-trace analyze` reports them; those which
+only the log knows are counted from the log, and say so.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from traces.errors import UserError
+from tui.data.model import Episode, Run
+from tui.terminal import one_line
+from tui.wording import condition_label
+
+if TYPE_CHECKING:
+    from analysis.outcome import Condition, Report
+
+Interval = tuple[float, float]
+
+
+@dataclass(frozen=True)
+class ConditionSummary:
+    """Success and MEED of one condition."""
+
+    label: str
+    task: str
+    n: int
+    successes: int
+    success_ci: Interval | None
+    meed_cm: float | None
+    meed_ci: Interval | None
+    n_pairs: int = 0
+    delta_cm: float | None = None
+    """Mean of steered minus baseline over pairs."""
+    delta_ci: Interval | None = None
+    p_value: float | None = None
+    from_log: bool = False
+    """Counted from the log: its trace is not closed yet."""
+    sites: str = ""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """Every condition of a run, the baseline first, and what the numbers do not rest on."""
+
+    conditions: tuple[ConditionSummary, ...]
+    notes: tuple[str, ...]
+
+
+def summarise_run(run: Run) -> RunSummary:
+    """Analyse the closed traces of a run, and count what is not in them yet."""
+    files = [file for file in run.files if not file.error]
+    conditions: list[ConditionSummary] = []
+    notes: list[str] = []
+    if files:
+        try:
+            report = _analysed(tuple((file.path, file.stamp) for file in files))
+            notes += map(one_line, report.notes)
+            conditions += map(_reported, report.conditions)
+        except UserError as error:
+            notes.append(one_line(error))
+    live: dict[str, list[Episode]] = {}
+    for episode in run.episodes:
+        if episode.live and not episode.error:
+            live.setdefault(episode.condition, []).append(episode)
+    conditions += [_counted(label, episodes) for label, episodes in live.items()]
+    conditions.sort(key=lambda c: c.label != "baseline")
+    return RunSummary(tuple(conditions), tuple(notes))
+
+
+@lru_cache(maxsize=8)
+def _analysed(files: tuple[tuple[Path, tuple[int, ...]], ...]) -> Report:
+    """Analyse files once as long as their stamps stay the same."""
+    from analysis.outcome import analyse
+
+    return analyse([path for path, _ in files])
+
+
+def _reported(condition: Condition) -> ConditionSummary:
+    return ConditionSummary(
+        label=condition_label(condition.intervention, condition.alpha),
+        task=one_line(condition.task),
+        n=condition.episodes,
+        successes=condition.successes,
+        success_ci=condition.success_ci,
+        meed_cm=condition.meed_cm,
+        meed_ci=condition.meed_ci,
+        n_pairs=condition.n_pairs,
+        delta_cm=condition.delta_meed_cm,
+        delta_ci=condition.delta_ci,
+        p_value=condition.p_value,
+        sites=one_line(condition.sites or ""),
+    )
+
+
+def _counted(label: str, episodes: list[Episode]) -> ConditionSummary:
+    from analysis.stats import bootstrap_ci, wilson
+
+    successes = sum(episode.success for episode in episodes)
+    meeds = [episode.meed_cm for episode in episodes if episode.meed_cm is not None]
+    return ConditionSummary(
+        label=label,
+        task=episodes[0].task,
+        n=len(episodes),
+        successes=successes,
+        success_ci=wilson(successes, len(episodes)),
+        meed_cm=sum(meeds) / len(meeds) if meeds else None,
+        meed_ci=bootstrap_ci(meeds),
+        from_log=True,
+    )

@@ -1,0 +1,106 @@
+"""Read what the lists show of one trace; whatever is wrong with the file becomes a sentence."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from tui.data.model import Episode, TraceFile
+from tui.terminal import one_line
+from tui.wording import condition_label
+
+if TYPE_CHECKING:
+    from traces.header import TraceHeader
+
+COLUMNS = (
+    *("uid", "session", "member", "task_id", "task_name", "instruction", "init_state"),
+    *("scene_seed", "pair_key", "first_step", "n_steps", "success", "return", "final_ee_pos"),
+    "error",
+)
+
+
+def stamp(path: Path) -> tuple[int, ...]:
+    """Return numbers that differ when the file differs."""
+    status = path.stat()
+    return status.st_mtime_ns, status.st_size, status.st_ino
+
+
+def read_trace(path: Path, seen: tuple[int, ...]) -> TraceFile:
+    """Read header, episodes and MEED of one trace.
+
+    A monitor outlives any file in its folder: everything that reading can raise is reported in
+    `TraceFile.error`.
+    """
+    partial = path.suffix == ".partial"
+    try:
+        return _read(path, seen, partial)
+    except Exception as error:
+        why = one_line(error) or type(error).__name__
+        return TraceFile(path, seen, seen[1], error=why, partial=partial)
+
+
+def _read(path: Path, seen: tuple[int, ...], partial: bool) -> TraceFile:
+    from analysis.motion import meed_cm, step_lengths_cm
+    from analysis.opening import opened
+
+    with opened(path) as trace:
+        header = trace.header
+        _check(header)
+        columns = trace.episodes(*COLUMNS)
+        ee_pos = trace.steps("ee_pos")["ee_pos"]
+        policies = trace.table("policies", "sha256", "path")
+        sites = tuple(site.name for site in trace.sites())
+    steered = header.intervention
+    alpha = steered.coefficient if steered else None
+    label = condition_label(steered.name if steered else "", alpha)
+    episodes = []
+    for row in range(len(columns["uid"])):
+        start = int(columns["first_step"][row])
+        stop = start + int(columns["n_steps"][row])
+        lengths = step_lengths_cm(ee_pos[start:stop], columns["final_ee_pos"][row])
+        total = float(columns["return"][row])
+        task = str(columns["task_name"][row]) or f"task {int(columns['task_id'][row])}"
+        episodes.append(
+            Episode(
+                uid=str(columns["uid"][row]),
+                condition=label,
+                alpha=alpha,
+                number=row,
+                task=one_line(task),
+                instruction=one_line(columns["instruction"][row]),
+                init_state=int(columns["init_state"][row]),
+                scene_seed=int(columns["scene_seed"][row]),
+                pair_key=str(columns["pair_key"][row]),
+                success=bool(columns["success"][row]),
+                n_steps=stop - start,
+                meed_cm=meed_cm(lengths),
+                total_return=total if math.isfinite(total) else None,
+                error=one_line(columns["error"][row]),
+                session=int(columns["session"][row]),
+                path=path,
+                row=row,
+            )
+        )
+    return TraceFile(
+        path=path,
+        stamp=seen,
+        n_bytes=seen[1],
+        partial=partial,
+        header=header,
+        episodes=tuple(episodes),
+        policies=tuple(zip(policies["sha256"].tolist(), policies["path"].tolist(), strict=True)),
+        sites=sites,
+    )
+
+
+def _check(header: TraceHeader) -> None:
+    """Refuse attributes of another type than the format gives them."""
+    for name in ("run_id", "kind", "created_utc"):
+        if not isinstance(getattr(header, name), str):
+            raise ValueError(f"its attribute {name} is not a text")
+    if header.intervention and not isinstance(header.intervention.provenance, dict):
+        raise ValueError("the provenance of its intervention is not a JSON object")
+    for name in ("config", "suite", "likelihood"):
+        if not isinstance(getattr(header, name), dict):
+            raise ValueError(f"its attribute {name} is not a JSON object")

@@ -1,0 +1,57 @@
+"""The keys of a screen, made from its bindings."""
+
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.screen import ModalScreen, Screen
+
+from tui.widgets.keys import key_names
+from tui.widgets.lines import Line, TextLines, pad
+
+KEYS_WIDTH = 18
+
+
+def bindings_of(screen: Screen) -> list[Binding]:
+    """Return the bindings a screen and the application declare, the screen's own first."""
+    found: list[Binding] = []
+    for owner in (*type(screen).__mro__, *type(screen.app).__mro__):
+        if owner.__module__.startswith("tui."):
+            found += [b for b in vars(owner).get("BINDINGS", ()) if isinstance(b, Binding)]
+    return found
+
+
+def help_lines(bindings: list[Binding]) -> list[Line]:
+    """Return one line per binding."""
+    return [
+        (
+            (pad("  ".join(key_names(binding)), KEYS_WIDTH), "accent"),
+            (binding.tooltip or binding.description, ""),
+        )
+        for binding in bindings
+    ]
+
+
+class HelpScreen(ModalScreen[None]):
+    """A list of keys over the screen it explains."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("escape,enter,question_mark", "app.help", "close", tooltip="close this help"),
+        Binding("q", "app.quit", "quit", tooltip="leave; runs go on"),
+    ]
+
+    def __init__(self, explained: Screen) -> None:
+        super().__init__()
+        self._lines = help_lines(bindings_of(explained))
+
+    def compose(self) -> ComposeResult:
+        """Lay out one list."""
+        yield TextLines(id="help")
+
+    def on_mount(self) -> None:
+        """Fill the list; its height is what it holds."""
+        text = self.query_one(TextLines)
+        text.styles.height = len(self._lines) + 2
+        text.border_title = "keys"
+        text.border_subtitle = "esc closes"
+        text.show(self._lines)

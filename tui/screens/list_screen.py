@@ -1,0 +1,191 @@
+"""What Runs and Rollouts share: a table with a filter, a preview of the row, the usual keys."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.widgets import Input
+
+from tui.data.model import Run
+from tui.data.summary import RunSummary, summarise_run
+from tui.screens.help import bindings_of
+from tui.screens.loading import LoadingScreen
+from tui.terminal import one_line
+from tui.widgets.keys import KeyLine
+from tui.widgets.lines import Span, TextLines
+from tui.widgets.table import Column, Row, Table
+
+
+class ListScreen(LoadingScreen):
+    """A title, a table, a preview, a line of keys; subclasses say what is in them."""
+
+    AUTO_FOCUS = ""
+    COLUMNS: ClassVar[Sequence[Column]] = ()
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("j,down", "move(1)", "down", show=False, tooltip="next row"),
+        Binding("k,up", "move(-1)", "up", show=False, tooltip="previous row"),
+        Binding("g,home", "first", "first", show=False, tooltip="first row"),
+        Binding("G,end", "last", "last", show=False, tooltip="last row"),
+        Binding("pagedown", "page(1)", "page down", show=False, tooltip="next page"),
+        Binding("pageup", "page(-1)", "page up", show=False, tooltip="previous page"),
+        Binding("slash", "filter", "filter", tooltip="show only rows with a text; enter keeps it"),
+    ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._summaries: dict[str, tuple[RunSummary | None, str]] = {}
+
+    def compose(self) -> ComposeResult:
+        """Lay the widgets out; vla.tcss puts the preview below or beside the table."""
+        yield TextLines(id="title")
+        yield TextLines(id="hint")
+        with Container(id="body"):
+            yield Table(self.COLUMNS, id="table")
+            yield TextLines(id="preview")
+        filter_input = Input(id="filter", placeholder="filter", compact=True, select_on_focus=False)
+        filter_input.cursor_blink = False
+        yield filter_input
+        yield KeyLine(bindings_of(self))
+
+    @property
+    def table(self) -> Table:
+        """The table."""
+        return self.query_one(Table)
+
+    @property
+    def needle(self) -> str:
+        """The text rows must contain."""
+        return self.query_one("#filter", Input).value.strip().casefold()
+
+    def on_mount(self) -> None:
+        """Show what is known already."""
+        self.paint()
+
+    def on_screen_resume(self) -> None:
+        """Catch up with what happened under another screen."""
+        if self.is_mounted:
+            self.paint()
+
+    def on_text_lines_resized(self) -> None:
+        """Fit the texts into the new size."""
+        self.paint()
+
+    def runs_read(self) -> None:
+        """Show what the application read."""
+        self.paint()
+
+    def content_arrived(self) -> None:
+        """Show the preview with what was loaded."""
+        self.paint_preview()
+
+    def on_table_moved(self) -> None:
+        """Follow the cursor."""
+        self.query_one(KeyLine).say()
+        self.paint_title()
+        self.paint_preview()
+
+    def paint(self) -> None:
+        """Show everything; only lines that changed are repainted."""
+        if not self.is_mounted:
+            return
+        hint = self.hint()
+        self.set_class(bool(hint), "-hinted")
+        self.query_one("#hint", TextLines).show(hint)
+        rows = [] if hint else self.rows()
+        self.table.show([row for row in rows if self._kept(row)] if self.needle else rows)
+        self.paint_title()
+        self.paint_preview()
+
+    def _kept(self, row: Row) -> bool:
+        return self.needle in self.searched(row).casefold()
+
+    def summary_of(self, run: Run) -> tuple[RunSummary | None, str]:
+        """Return (summary, error); the last one known while a newer is computed."""
+        known = self.load((run.key, run.stamp), lambda: summarise_run(run))
+        if known is not None:
+            self._summaries[run.key] = known
+        return self._summaries.get(run.key, (None, ""))
+
+    def searched(self, row: Row) -> str:
+        """Return the text of a row that the filter looks at."""
+        return " ".join(text for text, _ in row.cells)
+
+    def paint_title(self) -> None:
+        """Show the title with the place in the list and the filter."""
+        place, total = self.table.place
+        spans = [*self.title_spans(), (f"  {place}/{total}", "dim")]
+        if self.needle:
+            text = self.query_one("#filter", Input).value.strip()
+            spans.append((f"  filter: {one_line(text)}", "warn"))
+        self.query_one("#title", TextLines).show([spans])
+
+    def paint_preview(self) -> None:
+        """Show the card of the row under the cursor."""
+        preview = self.query_one("#preview", TextLines)
+        row = self.table.row
+        if row is not None:
+            preview.show(self.card(row, preview.content_size.width))
+        elif self.needle:
+            preview.show([(("nothing matches the filter; esc clears it", "dim"),)])
+        else:
+            preview.show([])
+
+    def hint(self) -> list[list[Span]]:
+        """Return what to say instead of a table, or nothing."""
+        return []
+
+    def rows(self) -> list[Row]:
+        """Return all rows."""
+        raise NotImplementedError
+
+    def title_spans(self) -> list[Span]:
+        """Return the title."""
+        raise NotImplementedError
+
+    def card(self, row: Row, width: int) -> list[list[Span]]:
+        """Return the preview of a row."""
+        raise NotImplementedError
+
+    def action_move(self, by: int) -> None:
+        """Move the cursor."""
+        self.table.move(by)
+
+    def action_first(self) -> None:
+        """Move to the first row."""
+        self.table.move_to(0)
+
+    def action_last(self) -> None:
+        """Move to the last row."""
+        self.table.move_to(self.table.place[1] - 1)
+
+    def action_page(self, direction: int) -> None:
+        """Move by what is visible."""
+        self.table.move(direction * self.table.page)
+
+    def action_filter(self) -> None:
+        """Let the user type a filter."""
+        widget = self.query_one("#filter", Input)
+        widget.add_class("-open")
+        widget.focus()
+
+    def on_input_changed(self) -> None:
+        """Filter while it is typed."""
+        self.paint()
+
+    def on_input_submitted(self) -> None:
+        """Keep the filter and go back to the table."""
+        self._close_filter()
+
+    def _close_filter(self) -> None:
+        self.query_one("#filter", Input).remove_class("-open")
+        self.set_focus(None)
+
+    def clear_filter(self) -> bool:
+        """Close and clear the filter; return whether there was one."""
+        widget = self.query_one("#filter", Input)
+        was_open = widget.has_class("-open") or bool(widget.value)
+        self._close_filter()
+        widget.value = ""
+        return was_open

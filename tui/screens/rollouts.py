@@ -1,0 +1,220 @@
+"""Episodes of one run, those of a pair one below the other."""
+
+from itertools import groupby
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tui.data.model import Episode, Run
+from tui.screens.list_screen import ListScreen
+from tui.screens.run_card import summary_lines
+from tui.terminal import one_line
+from tui.widgets.keys import KeyLine
+from tui.widgets.lines import Span, wrap
+from tui.widgets.table import Column, Row
+from tui.wording import UNKNOWN, number, short_id, state_mark
+
+
+class RolloutsScreen(ListScreen):
+    """All episodes of a run: from closed traces, and while it records from its log."""
+
+    COLUMNS: ClassVar = (
+        Column(""),
+        Column("condition", least=8, most=24),
+        Column("#", right=True),
+        Column("success"),
+        Column("task", least=8, most=24, rank=7),
+        Column("init", right=True),
+        Column("scene", right=True),
+        Column("steps", right=True),
+        Column("MEED cm", right=True),
+        Column("Δ base", right=True, rank=3),
+        Column("return", right=True, rank=4),
+        Column("from", rank=2),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,l,right", "open", "open", tooltip="the episode, step by step"),
+        Binding("p", "pair", "pair", tooltip="next episode of the same pair"),
+        Binding("escape,h,left", "back", "back", tooltip="clear the filter, or back to the runs"),
+    ]
+
+    def __init__(self, run_key: str) -> None:
+        super().__init__()
+        self._run_key = run_key
+        self._run: Run | None = None
+        self._rows_of: Run | None = None
+        self._rows: list[Row] = []
+        """Rows of that run, which are worked out once."""
+
+    @property
+    def run_shown(self) -> Run | None:
+        """The run as it was read last; it outlives its files."""
+        self._run = self.app.run_of(self._run_key) or self._run
+        return self._run
+
+    def hint(self) -> list[list[Span]]:
+        """Say why there are no episodes."""
+        run = self.run_shown
+        if run is None or run.episodes:
+            return []
+        why = run.trouble or run.last or "nothing happened yet"
+        return [[("no finished episode", "bold")], [(one_line(why), "dim")]]
+
+    def title_spans(self) -> list[Span]:
+        """Return the way back, and how far the run is."""
+        run = self.run_shown
+        if run is None:
+            return [(" Runs > gone", "")]
+        mark, style = state_mark(run.state)
+        done = f"{run.done}/{run.total}" if run.total is not None else f"{run.done}"
+        return [
+            (" Runs > ", "dim"),
+            (f"{short_id(run.run_id)} ", "bold"),
+            (f"{mark}", style),
+            (f"  {done} episodes", ""),
+        ]
+
+    def rows(self) -> list[Row]:
+        """Return one row per episode; a bracket joins those of a pair."""
+        run = self.run_shown
+        if run is None or run is self._rows_of:
+            return self._rows
+        rows = []
+        for _, group in groupby(run.episodes, key=lambda e: e.pair_key or e.key):
+            pair = list(group)
+            base = next((e.meed_cm for e in pair if e.alpha is None), None)
+            for place, episode in enumerate(pair):
+                rows.append(episode_row(episode, _bracket(place, len(pair)), base))
+        self._rows_of, self._rows = run, rows
+        return rows
+
+    def episode_of(self, key: object) -> Episode | None:
+        """Return an episode by its key."""
+        run = self.run_shown
+        return next((e for e in run.episodes if e.key == key), None) if run else None
+
+    def searched(self, row: Row) -> str:
+        """Search instruction, pair and error too."""
+        episode = self.episode_of(row.key)
+        more = (episode.instruction, one_line(episode.pair_key), episode.error) if episode else ()
+        return " ".join((super().searched(row), *more))
+
+    def card(self, row: Row, width: int) -> list[list[Span]]:
+        """Return what the row has no room for, and in a wide window what the conditions did."""
+        run, episode = self.run_shown, self.episode_of(row.key)
+        if run is None or episode is None:
+            return []
+        lines = episode_lines(episode, run.partner(episode), width)
+        if self.has_class("-wide"):
+            content, error = self.summary_of(run)
+            lines += [[], *summary_lines(content, error, width)]
+            if content is not None:
+                notes = (t for note in content.notes for t in wrap(f"note: {note}", width, 3))
+                lines += [[], *([(text, "dim")] for text in notes)]
+        return lines
+
+    def action_open(self) -> None:
+        """Open the episode."""
+        from tui.screens.episode import EpisodeScreen
+
+        episode = self.episode_of(self.table.row.key) if self.table.row else None
+        if episode is None:
+            return
+        if episode.live:
+            self.query_one(KeyLine).say("its trace is not closed yet: try again a little later")
+            return
+        self.app.push_screen(EpisodeScreen(self._run_key, episode), self.move_to)
+
+    def move_to(self, key: object) -> None:
+        """Move the cursor to the episode that was looked at last."""
+        self.table.move_to_key(key)
+
+    def action_pair(self) -> None:
+        """Move to the next episode of the same pair."""
+        run, row = self.run_shown, self.table.row
+        episode = self.episode_of(row.key) if row else None
+        if run is None or episode is None:
+            return
+        partner = next_of_pair(run, episode)
+        if partner is None:
+            self.query_one(KeyLine).say("no other episode has its pair key")
+        elif not self.table.move_to_key(partner.key):
+            self.query_one(KeyLine).say("the filter hides the other episode of the pair")
+
+    def action_back(self) -> None:
+        """Clear the filter, or go back to the runs."""
+        if not self.clear_filter():
+            self.dismiss()
+
+
+def next_of_pair(run: Run, episode: Episode) -> Episode | None:
+    """Return the episode after this one among those of its pair, the first after the last."""
+    others = run.partner(episode)
+    if not others:
+        return None
+    order = {e.key: i for i, e in enumerate(run.episodes)}
+    here = order.get(episode.key, -1)
+    return next((e for e in others if order[e.key] > here), others[0])
+
+
+def _bracket(place: int, n: int) -> str:
+    if n == 1:
+        return " "
+    return "┌" if place == 0 else "└" if place == n - 1 else "├"
+
+
+def outcome(episode: Episode) -> Span:
+    """Return glyph, word and style of how an episode ended."""
+    if episode.error:
+        return "! error", "warn"
+    return ("✓ yes", "good") if episode.success else ("✗ no", "bad")
+
+
+def count(value: int) -> str:
+    """Return a number of which negative means unknown."""
+    return str(value) if value >= 0 else UNKNOWN
+
+
+def episode_row(episode: Episode, bracket: str, base_meed_cm: float | None) -> Row:
+    """Return the row of an episode."""
+    delta = ""
+    if episode.alpha is not None and episode.meed_cm is not None and base_meed_cm is not None:
+        delta = number(episode.meed_cm - base_meed_cm, sign="+")
+    cells = (
+        (bracket, "dim"),
+        (episode.condition, ""),
+        (count(episode.number), "dim"),
+        outcome(episode),
+        (episode.task, ""),
+        (count(episode.init_state), ""),
+        (count(episode.scene_seed), ""),
+        (count(episode.n_steps), ""),
+        (number(episode.meed_cm), ""),
+        (delta, ""),
+        (number(episode.total_return, 1), ""),
+        ("● log", "good") if episode.live else ("trace", "dim"),
+    )
+    return Row(episode.key, cells)
+
+
+def episode_lines(episode: Episode, partners: list[Episode], width: int) -> list[list[Span]]:
+    """Return instruction, pair and place of an episode."""
+    lines: list[list[Span]] = []
+    if episode.instruction:
+        said = wrap(f"“{episode.instruction}”", width, limit=2)
+        lines += [[(text, "bold")] for text in said]
+    if episode.error:
+        lines += [[(text, "bad")] for text in wrap(episode.error, width, limit=3)]
+    for other in partners[:3]:
+        text, style = outcome(other)
+        lines.append(
+            [
+                ("pair ", "dim"),
+                (f"{other.condition} #{count(other.number)} ", ""),
+                (text, style),
+                (f"  {count(other.n_steps)} steps  MEED {number(other.meed_cm)} cm", ""),
+            ]
+        )
+    where = one_line(episode.path) if episode.path else "known from the log only"
+    lines += [[(text, "dim")] for text in wrap(f"{one_line(episode.uid)} {where}", width, limit=3)]
+    return lines

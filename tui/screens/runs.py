@@ -1,0 +1,128 @@
+"""The first screen: one row per run, newest first."""
+
+from typing import ClassVar
+
+from textual.binding import Binding, BindingType
+
+from tui.data.model import Run
+from tui.screens.list_screen import ListScreen
+from tui.screens.run_card import run_card
+from tui.terminal import one_line
+from tui.widgets.lines import Span
+from tui.widgets.table import Column, Row
+from tui.wording import age, joined_conditions, number, share, short_id, state_mark
+
+HOW_TO_RECORD = "vla-trace record --steer fast --alpha 8"
+
+
+class RunsScreen(ListScreen):
+    """Runs of a folder, with a preview of the one under the cursor."""
+
+    COLUMNS: ClassVar = (
+        Column("state"),
+        Column("run", least=16, most=30),
+        Column("kind", rank=7),
+        Column("task", least=12, most=24, rank=5),
+        Column("conditions", least=15, most=30),
+        Column("done", right=True),
+        Column("success, all"),
+        Column("MEED cm", rank=3),
+        Column("age", right=True),
+        Column("last", least=12, most=40, rank=6),
+    )
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("enter,l,right", "open", "open", tooltip="rollouts of the run"),
+        Binding("escape", "clear", "clear", show=False, tooltip="clear the filter"),
+    ]
+
+    def hint(self) -> list[list[Span]]:
+        """Say how to get a first run."""
+        if self.app.runs:
+            return []
+        if not self.app.loaded or self.app.pending:
+            return [[("reading …", "dim")]]
+        where = "here" if str(self.app.folder) == "." else f"in {one_line(self.app.folder)}"
+        return [
+            [(f"no runs or traces {where} yet", "bold")],
+            [],
+            [("record some, in another terminal:", "")],
+            [(f"    {HOW_TO_RECORD}", "accent")],
+            [],
+            [("they appear in this list while they run", "dim")],
+        ]
+
+    def title_spans(self) -> list[Span]:
+        """Say where this is, and whether files are still being read."""
+        where = "runs/ and traces/ here" if str(self.app.folder) == "." else str(self.app.folder)
+        spans = [(" vla-tui ", "bold"), (f" {one_line(where)}", "")]
+        running = sum(run.state == "running" for run in self.app.runs)
+        if running:
+            spans.append((f"  {running} running", "good"))
+        spans.append(("  intervals 95 %", "dim"))
+        if self.app.pending:
+            spans.append((f"  reading {self.app.pending} more …", "dim"))
+        return spans
+
+    def rows(self) -> list[Row]:
+        """Return one row per run."""
+        now = self.app.clock()
+        wide = self.has_class("-wide") and self.size.width >= 160
+        return [run_row(run, now, full_id=wide) for run in self.app.runs]
+
+    def searched(self, row: Row) -> str:
+        """Search the full run id, policy and suite too."""
+        run = self.app.run_of(row.key)
+        more = (run.run_id, run.policy, run.suite, run.kind, *run.tasks) if run else ()
+        return " ".join((super().searched(row), *more))
+
+    def card(self, row: Row, width: int) -> list[list[Span]]:
+        """Return the preview of a run."""
+        run = self.app.run_of(row.key)
+        if run is None:
+            return []
+        return run_card(run, *(self.summary_of(run) if run.episodes else (None, "")), width)
+
+    def action_open(self) -> None:
+        """Open the rollouts of the run."""
+        from tui.screens.rollouts import RolloutsScreen
+
+        if self.table.row is not None:
+            self.app.push_screen(RolloutsScreen(self.table.row.key))
+
+    def action_clear(self) -> None:
+        """Clear the filter."""
+        self.clear_filter()
+
+
+def run_row(run: Run, now: float, full_id: bool = False) -> Row:
+    """Return the row of a run."""
+    task = ", ".join(run.tasks)
+    where = f"{run.suite}/{task}" if run.suite and task else run.suite or task
+    done = f"{run.done}/{run.total}" if run.total is not None else str(run.done)
+    cells = (
+        state_mark(run.state),
+        (one_line(run.run_id) if full_id else short_id(run.run_id), ""),
+        (run.kind, ""),
+        (where, ""),
+        (joined_conditions(run.conditions).replace("+ baseline", "+ base"), ""),
+        (done if run.state != "broken" else "", ""),
+        (_success(run), ""),
+        (_meed(run), ""),
+        (age(now - run.heard), "dim"),
+        (run.last, "bad" if run.trouble else "dim"),
+    )
+    return Row(run.key, cells)
+
+
+def _success(run: Run) -> str:
+    """Success of all episodes that count, with its interval."""
+    if run.success_rate is None:
+        return ""
+    low, high = run.success_ci
+    return f"{share(run.success_rate)} [{share(low)},{share(high)}]"
+
+
+def _meed(run: Run) -> str:
+    """MEED of each condition, from the baseline to the largest dose."""
+    values = [number(value) for value in run.meed_by_condition().values()]
+    return "→".join(values if len(values) <= 3 else [values[0], "…", values[-1]])
