@@ -8,6 +8,7 @@ neuron shows its steered value.
 
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -90,77 +91,56 @@ class Capture:
 
     def _add_vlm_ffn(self, layer: int) -> None:
         module = sites.ffn_input(self.policy, "vlm", layer)
-        self._add(
-            SiteInfo(
-                name=f"vlm.{layer}.ffn_act",
-                module=sites.module_path("vlm", layer, "mlp.down_proj"),
-                tower="vlm",
-                layer=layer,
-                tokens="mean over valid prefix tokens",
-                calls_per_chunk=1,
-                reaches_action=sites.reaches_action(self.policy, "vlm", layer),
-                dims=("D", "N"),
-                shape=(module.in_features,),
-                alias=f"blocks.{layer}.mlp.hook_post",
-            ),
-            module,
-            self._mean_over_prefix,
-        )
+        path = sites.module_path("vlm", layer, "mlp.down_proj")
+        site = self._vlm_site(layer, "ffn_act", path, "mlp.hook_post", module.in_features)
+        self._add(site, module, self._mean_over_prefix)
 
     def _add_residual(self, layer: int) -> None:
         module, path = sites.residual_reader(self.policy, layer)
-        self._add(
-            SiteInfo(
-                name=f"vlm.{layer}.resid_post",
-                module=path,
-                tower="vlm",
-                layer=layer,
-                tokens="mean over valid prefix tokens",
-                calls_per_chunk=1,
-                reaches_action=sites.reaches_action(self.policy, "vlm", layer),
-                dims=("D", "N"),
-                shape=(self.policy.model.vlm_with_expert.config.text_config.hidden_size,),
-                alias=f"blocks.{layer}.hook_resid_post",
-            ),
-            module,
-            self._mean_over_prefix,
-        )
-
-    def _add_expert_ffn(self, layer: int) -> None:
-        module = sites.ffn_input(self.policy, "expert", layer)
-        self._add(
-            SiteInfo(
-                name=f"exp.{layer}.ffn_act",
-                module=sites.module_path("expert", layer, "mlp.down_proj"),
-                tower="expert",
-                layer=layer,
-                tokens="mean over executed action tokens and denoising steps",
-                calls_per_chunk=self.steps,
-                reaches_action=True,
-                dims=("D", "N"),
-                shape=(module.in_features,),
-            ),
-            module,
-            lambda h: h[:, : self.n_executed].mean(1),
-        )
+        width = self.policy.model.vlm_with_expert.config.text_config.hidden_size
+        site = self._vlm_site(layer, "resid_post", path, "hook_resid_post", width)
+        self._add(site, module, self._mean_over_prefix)
 
     def _add_cluster(self, layer: int, neurons: tuple[int, ...]) -> None:
         n_tokens = sites.prefix_groups(self.policy)["state"][1]
+        path = sites.module_path("vlm", layer, "mlp.down_proj")
+        site = replace(
+            self._vlm_site(layer, "ffn_act.steered", path, "", len(neurons)),
+            tokens=f"each prefix token, neurons {','.join(map(str, neurons))}",
+            dims=("D", "token", "N"),
+            shape=(n_tokens, len(neurons)),
+        )
         chosen = torch.tensor(neurons)
-        self._add(
-            SiteInfo(
-                name=f"vlm.{layer}.ffn_act.steered",
-                module=sites.module_path("vlm", layer, "mlp.down_proj"),
-                tower="vlm",
-                layer=layer,
-                tokens=f"each prefix token, neurons {','.join(map(str, neurons))}",
-                calls_per_chunk=1,
-                reaches_action=sites.reaches_action(self.policy, "vlm", layer),
-                dims=("D", "token", "N"),
-                shape=(n_tokens, len(neurons)),
-            ),
-            sites.ffn_input(self.policy, "vlm", layer),
-            lambda h: h[:, :, chosen].clone(),
+        module = sites.ffn_input(self.policy, "vlm", layer)
+        self._add(site, module, lambda h: h[:, :, chosen].clone())
+
+    def _add_expert_ffn(self, layer: int) -> None:
+        module = sites.ffn_input(self.policy, "expert", layer)
+        site = SiteInfo(
+            name=f"exp.{layer}.ffn_act",
+            module=sites.module_path("expert", layer, "mlp.down_proj"),
+            tower="expert",
+            layer=layer,
+            tokens="mean over executed action tokens and denoising steps",
+            calls_per_chunk=self.steps,
+            reaches_action=True,
+            dims=("D", "N"),
+            shape=(module.in_features,),
+        )
+        self._add(site, module, lambda h: h[:, : self.n_executed].mean(1))
+
+    def _vlm_site(self, layer: int, kind: str, path: str, alias: str, width: int) -> SiteInfo:
+        return SiteInfo(
+            name=f"vlm.{layer}.{kind}",
+            module=path,
+            tower="vlm",
+            layer=layer,
+            tokens="mean over valid prefix tokens",
+            calls_per_chunk=1,
+            reaches_action=sites.reaches_action(self.policy, "vlm", layer),
+            dims=("D", "N"),
+            shape=(width,),
+            alias=f"blocks.{layer}.{alias}" if alias else "",
         )
 
     def _add(self, site: SiteInfo, module: torch.nn.Module, reduce: Callable) -> None:

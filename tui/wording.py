@@ -112,3 +112,15 @@ def date(seconds: float) -> str:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M} UTC"
     except (ValueError, OverflowError, OSError):
         return UNKNOWN
+
+
+def outcome(success: bool, error: str) -> tuple[str, str]:
+    """Return glyph with word, and style, of how an episode ended."""
+    if error:
+        return "! error", "warn"
+    return ("✓ yes", "good") if success else ("✗ no", "bad")
+
+
+def count(value: int) -> str:
+    """Return a number of which negative means unknown."""
+    return str(value) if value >= 0 else UNKNOWN

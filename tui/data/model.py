@@ -130,6 +130,15 @@ class Run:
         same = [e for e in self.episodes if e.pair_key == episode.pair_key]
         return [e for e in same if e.key != episode.key]
 
+    def next_of_pair(self, episode: Episode) -> Episode | None:
+        """Return the episode after this one among those of its pair, the first after the last."""
+        others = self.partner(episode)
+        if not others:
+            return None
+        order = {e.key: i for i, e in enumerate(self.episodes)}
+        here = order.get(episode.key, -1)
+        return next((e for e in others if order[e.key] > here), others[0])
+
 
 def in_pairs(episodes: list[Episode]) -> tuple[Episode, ...]:
     """Order episodes by pair (as first seen in the baseline), the baseline first in each."""

@@ -11,12 +11,11 @@ from tui.data.model import Episode, Run
 from tui.data.tracks import EpisodeTracks, read_tracks
 from tui.screens.help import bindings_of
 from tui.screens.loading import LoadingScreen
-from tui.screens.rollouts import count, next_of_pair, outcome
 from tui.widgets.keys import KeyLine
 from tui.widgets.lines import Span, TextLines, fit
 from tui.widgets.plot import Plot
 from tui.widgets.tracks import Track, Tracks
-from tui.wording import number, short_id
+from tui.wording import count, number, outcome, short_id
 
 
 class EpisodeScreen(LoadingScreen):
@@ -97,7 +96,7 @@ class EpisodeScreen(LoadingScreen):
 
     def _paint_texts(self, news: str) -> None:
         run, episode = self.run_shown, self._episode
-        text, style = outcome(episode)
+        text, style = outcome(episode.success, episode.error)
         title: list[Span] = [
             (" Runs > ", "dim"),
             (short_id(run.run_id) if run else "gone", ""),
@@ -160,7 +159,7 @@ class EpisodeScreen(LoadingScreen):
     def action_pair(self) -> None:
         """Switch to the next episode of the pair."""
         run = self.run_shown
-        partner = next_of_pair(run, self._episode) if run else None
+        partner = run.next_of_pair(self._episode) if run else None
         if partner is None:
             self.query_one(KeyLine).say("no other episode has its pair key")
         elif partner.live:
@@ -208,10 +207,10 @@ def tracks_of(tracks: EpisodeTracks) -> list[Track]:
 
 
 def _pair_spans(run: Run | None, episode: Episode) -> list[Span]:
-    partner = next_of_pair(run, episode) if run else None
+    partner = run.next_of_pair(episode) if run else None
     if partner is None:
         return [("no paired episode", "dim")]
-    text, style = outcome(partner)
+    text, style = outcome(partner.success, partner.error)
     return [
         ("pair: ", "dim"),
         (f"{partner.condition} #{count(partner.number)} ", ""),

@@ -12,7 +12,7 @@ from tui.terminal import one_line
 from tui.widgets.keys import KeyLine
 from tui.widgets.lines import Span, wrap
 from tui.widgets.table import Column, Row
-from tui.wording import UNKNOWN, number, short_id, state_mark
+from tui.wording import count, number, outcome, short_id, state_mark
 
 
 class RolloutsScreen(ListScreen):
@@ -135,7 +135,7 @@ class RolloutsScreen(ListScreen):
         episode = self.episode_of(row.key) if row else None
         if run is None or episode is None:
             return
-        partner = next_of_pair(run, episode)
+        partner = run.next_of_pair(episode)
         if partner is None:
             self.query_one(KeyLine).say("no other episode has its pair key")
         elif not self.table.move_to_key(partner.key):
@@ -147,32 +147,10 @@ class RolloutsScreen(ListScreen):
             self.dismiss()
 
 
-def next_of_pair(run: Run, episode: Episode) -> Episode | None:
-    """Return the episode after this one among those of its pair, the first after the last."""
-    others = run.partner(episode)
-    if not others:
-        return None
-    order = {e.key: i for i, e in enumerate(run.episodes)}
-    here = order.get(episode.key, -1)
-    return next((e for e in others if order[e.key] > here), others[0])
-
-
 def _bracket(place: int, n: int) -> str:
     if n == 1:
         return " "
     return "┌" if place == 0 else "└" if place == n - 1 else "├"
-
-
-def outcome(episode: Episode) -> Span:
-    """Return glyph, word and style of how an episode ended."""
-    if episode.error:
-        return "! error", "warn"
-    return ("✓ yes", "good") if episode.success else ("✗ no", "bad")
-
-
-def count(value: int) -> str:
-    """Return a number of which negative means unknown."""
-    return str(value) if value >= 0 else UNKNOWN
 
 
 def episode_row(episode: Episode, bracket: str, base_meed_cm: float | None) -> Row:
@@ -184,7 +162,7 @@ def episode_row(episode: Episode, bracket: str, base_meed_cm: float | None) -> R
         (bracket, "dim"),
         (episode.condition, ""),
         (count(episode.number), "dim"),
-        outcome(episode),
+        outcome(episode.success, episode.error),
         (episode.task, ""),
         (count(episode.init_state), ""),
         (count(episode.scene_seed), ""),
@@ -206,7 +184,7 @@ def episode_lines(episode: Episode, partners: list[Episode], width: int) -> list
     if episode.error:
         lines += [[(text, "bad")] for text in wrap(episode.error, width, limit=3)]
     for other in partners[:3]:
-        text, style = outcome(other)
+        text, style = outcome(other.success, other.error)
         lines.append(
             [
                 ("pair ", "dim"),
