@@ -3,6 +3,7 @@
 import contextlib
 import hashlib
 import io
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from traces.errors import UserError
 EMBEDDED = "smolvla-tabletop"
 EMBEDDED_FOLDER = Path(__file__).with_name("smolvla_tabletop")
 WEIGHTS = "model.safetensors"
+FEATURES = {"observation.images.image", "observation.images.image2", "observation.state", "action"}
 
 
 @dataclass(frozen=True)
@@ -54,14 +56,19 @@ def load_policy(name: str) -> LoadedPolicy:
                 f"policy {name!r}: no {file} in {str(folder)!r}; "
                 f"give {EMBEDDED!r} or a lerobot policy folder"
             )
-    config = SmolVLAConfig.from_pretrained(folder)
-    if not isinstance(config, SmolVLAConfig):
-        raise UserError(f"policy {name!r} is of type {config.type!r}; supported: smolvla")
+    config = _config(name, folder)
     if (folder / "vlm").is_dir():  # a folder that carries its VLM still loads after being moved
         config.vlm_model_name = str(folder / "vlm")
     config.device = "cpu"
-    with contextlib.redirect_stdout(io.StringIO()):  # lerobot prints as it builds
-        policy = SmolVLAPolicy(config)
+    config.pad_language_to = "max_length"  # one language length for every call; masks hide the rest
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # lerobot prints as it builds
+            policy = SmolVLAPolicy(config)
+    except OSError as error:
+        raise UserError(
+            f"policy {name!r}: its VLM {config.vlm_model_name!r} cannot be loaded; put its config "
+            f"and processor into {str(folder / 'vlm')!r}"
+        ) from error
     missing, unexpected = policy.load_state_dict(load_file(folder / WEIGHTS), strict=False)
     if missing or unexpected:
         raise UserError(
@@ -78,13 +85,29 @@ def load_policy(name: str) -> LoadedPolicy:
     )
 
 
+def _config(name: str, folder: Path) -> SmolVLAConfig:
+    """The configuration, if it is SmolVLA's and takes LIBERO's observations and actions."""
+    kind = json.loads((folder / "config.json").read_text()).get("type")
+    if kind != "smolvla":
+        raise UserError(f"policy {name!r} is of type {kind!r}; supported: smolvla")
+    config = SmolVLAConfig.from_pretrained(folder)
+    found = {*config.input_features, *config.output_features}
+    if found != FEATURES:
+        raise UserError(
+            f"policy {name!r} has the features {sorted(found)}; the suite gives {sorted(FEATURES)}"
+        )
+    return config
+
+
 def load_processors(folder: Path, vlm_folder: str) -> dict[str, PolicyProcessorPipeline]:
     """Lerobot's own pre- and post-processor of a checkpoint, tokenizing with its own `vlm/`."""
     return {
         "preprocess": PolicyProcessorPipeline.from_pretrained(
             folder,
             config_filename="policy_preprocessor.json",
-            overrides={"tokenizer_processor": {"tokenizer_name": vlm_folder}},
+            overrides={
+                "tokenizer_processor": {"tokenizer_name": vlm_folder, "padding": "max_length"}
+            },
             to_transition=batch_to_transition,
             to_output=transition_to_batch,
         ),

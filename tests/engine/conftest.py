@@ -1,5 +1,9 @@
 """The shipped policy and what the engine's tests build on it."""
 
+import os
+
+os.environ["HF_HUB_OFFLINE"] = "1"  # before huggingface_hub is imported: tests use no network
+
 import pytest
 
 from engine.actor import BATCH, Request

@@ -104,3 +104,22 @@ def test_what_is_no_policy_is_said_in_one_line(tmp_path):
     (tmp_path / "p" / "model.safetensors").unlink()
     with pytest.raises(UserError, match=r"no model\.safetensors"):
         load_policy(str(tmp_path / "p"))
+
+
+def test_what_does_not_fit_the_suite_is_said_in_one_line(tmp_path):
+    def variant(**changes):
+        folder = tmp_path / "-".join(changes)
+        shutil.copytree(EMBEDDED_FOLDER, folder)
+        config = json.loads((folder / "config.json").read_text())
+        (folder / "config.json").write_text(json.dumps(config | changes))
+        return str(folder)
+
+    with pytest.raises(UserError, match="type 'act'; supported: smolvla"):
+        load_policy(variant(type="act"))
+    camera = {"observation.images.camera1": {"type": "VISUAL", "shape": [3, 64, 64]}}
+    with pytest.raises(UserError, match="camera1"):
+        load_policy(variant(input_features=camera))
+    lonely = variant(vlm_model_name="nobody/nothing-here")
+    shutil.rmtree(f"{lonely}/vlm")
+    with pytest.raises(UserError, match="its VLM 'nobody/nothing-here' cannot be loaded"):
+        load_policy(lonely)
