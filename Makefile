@@ -1,6 +1,6 @@
 # One command for each thing a developer does. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format policy card bench fuzz pictures clean
+.PHONY: help setup demo test check format policy card bench fuzz pictures recorded clean
 
 RUN := .venv/bin/
 DEMOS ?= 4000
@@ -44,6 +44,9 @@ fuzz: setup  ## the property tests, ten times as long
 
 pictures: setup  ## record anew and redraw the pictures of the README
 	$(RUN)python -P scripts/pictures.py
+
+recorded: setup  ## record the run that the golden screens are drawn from
+	$(RUN)python -P scripts/recorded.py
 
 clean:  ## remove what was built here; recordings and runs stay
 	rm -rf build dist .venv .tools .pytest_cache .ruff_cache .import_linter_cache

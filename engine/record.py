@@ -115,7 +115,7 @@ def _condition(
         actor.capture.sites,
         object_names=load_suite(config.suite).OBJECT_NAMES,
     ) as trace:
-        trace.write_policy(0, 0, actor.loaded.sha256, str(actor.loaded.path))
+        trace.write_policy(0, 0, actor.loaded.sha256, config.policy)
         for start in range(0, len(plans), BATCH):
             block = plans[start : start + BATCH]
             for plan, (episode, frames) in zip(block, run_block(env, actor, block), strict=True):
