@@ -6,8 +6,11 @@ record` does, the others every five steps, because there are many.
 """
 
 import argparse
+import functools
 import json
+import multiprocessing
 from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from engine.envs.tabletop import COLOURS, N_INIT_STATES, SUITE, TASKS, instructi
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.noise import NoiseKey
-from engine.policies.smolvla import EMBEDDED, LoadedPolicy, load_policy
+from engine.policies.smolvla import EMBEDDED, load_policy
 from engine.policies.tiny import new_policy
 from engine.policies.words import SPEED_WORDS
 from engine.rollout import EpisodePlan, run_block
@@ -89,8 +92,8 @@ def evaluate(
         for seed in seeds
     ]
     outcomes = []
-    with VectorEnv(SUITE, task_id, BATCH, 2) as env:
-        for start in tqdm(range(0, len(plans), BATCH), f"{TASKS[task_id].name} {say}", leave=False):
+    with VectorEnv(SUITE, task_id, BATCH, 1) as env:
+        for start in range(0, len(plans), BATCH):
             block = plans[start : start + BATCH]
             for plan, (record, _) in zip(block, run_block(env, actor, block), strict=True):
                 outcomes.append(_outcome(plan, record))
@@ -119,41 +122,80 @@ def _outcome(plan: EpisodePlan, record: EpisodeRecord) -> Outcome:
     )
 
 
-def measure(loaded: LoadedPolicy, n: int, n_words: int) -> dict:
-    """Every table of the card as plain numbers; n scenes a cell, n_words for each synonym."""
-    sampler = FlowSDE(loaded.policy.config.num_steps)
-    actor, quicker = Actor(loaded, sampler), Actor(loaded, sampler, REPLAN)
-    new_weights = new_policy(loaded.path / "vlm", seed=0).eval().requires_grad_(False)
-    controls = {
-        "untrained": Actor(replace(loaded, policy=new_weights), sampler, REPLAN),
-        "random": RandomActor(loaded, sampler, REPLAN),
-        "ode": Actor(loaded, FlowSDE(sampler.steps, 0.0), REPLAN),
-    }
-    results: dict = {"sha256": loaded.sha256, "n": n, "n_words": n_words, "cells": {}}
+@dataclass(frozen=True)
+class Cell:
+    """One measurement: which actor on which scenes, told what."""
 
-    def cell(name: str, outcomes: list[Outcome]) -> None:
-        grasps = [o for o in outcomes if o.grasped]
-        results["cells"][name] = {
-            "n": len(outcomes),
-            "successes": sum(o.success for o in outcomes),
-            "meed_cm": float(np.mean([o.meed_cm for o in outcomes])),
-            "meed_sd": float(np.std([o.meed_cm for o in outcomes], ddof=1)),
-            "steps": float(np.mean([o.n_steps for o in outcomes])),
-            "grasps": len(grasps),
-            "grasps_named": sum(o.grasped == o.named for o in grasps),
-        }
+    name: str
+    task_id: int
+    n: int
+    actor: str = "policy"
+    replan: int = REPLAN
+    say: str = ""
+    shift: int = 0
 
-    for task_id in range(len(TASKS)):
-        cell(f"{task_id}/every step", evaluate(actor, task_id, range(n)))
-        for word in ("", "quickly", "slowly"):
-            cell(f"{task_id}/{word or 'none'}", evaluate(quicker, task_id, range(n), word))
-        for name, control in controls.items():
-            cell(f"{task_id}/{name}", evaluate(control, task_id, range(n)))
-    cell("0/other colour", evaluate(quicker, 0, range(n), shift=1))
+
+def cells(n: int, n_words: int) -> list[Cell]:
+    """Every measurement of the card: n scenes each, n_words for each synonym."""
+    chosen = [Cell("0/other colour", 0, n, shift=1)]
+    for task_id in reversed(range(len(TASKS))):  # the long one first: it takes longest
+        chosen.append(Cell(f"{task_id}/every step", task_id, n, replan=1))
+        chosen += [
+            Cell(f"{task_id}/{word or 'none'}", task_id, n, say=word)
+            for word in ("", "quickly", "slowly")
+        ]
+        chosen += [
+            Cell(f"{task_id}/{name}", task_id, n // 2, actor=name)
+            for name in ("untrained", "random", "ode")
+        ]
     for speed, words in SPEED_WORDS.items():
-        for word in words:
-            cell(f"word/{speed}/{word}", evaluate(quicker, 0, range(n_words), word))
-    return results
+        chosen += [Cell(f"word/{speed}/{word}", 0, n_words, say=word) for word in words]
+    return chosen
+
+
+@functools.cache
+def actor_of(policy: str, kind: str, replan: int) -> Actor:
+    """The shipped policy, or a control of the same shape."""
+    loaded = load_policy(policy)
+    sampler = FlowSDE(loaded.policy.config.num_steps)
+    if kind == "ode":
+        return Actor(loaded, FlowSDE(sampler.steps, 0.0), replan)
+    if kind == "random":
+        return RandomActor(loaded, sampler, replan)
+    if kind == "untrained":
+        blank = new_policy(loaded.path / "vlm", seed=0).eval().requires_grad_(False)
+        loaded = replace(loaded, policy=blank)
+    return Actor(loaded, sampler, replan)
+
+
+def run_cell(policy: str, cell: Cell) -> dict:
+    """One measurement as plain numbers."""
+    actor = actor_of(policy, cell.actor, cell.replan)
+    outcomes = evaluate(actor, cell.task_id, range(cell.n), cell.say, cell.shift)
+    grasps = [o for o in outcomes if o.grasped]
+    return {
+        "n": len(outcomes),
+        "successes": sum(o.success for o in outcomes),
+        "meed_cm": float(np.mean([o.meed_cm for o in outcomes])),
+        "meed_sd": float(np.std([o.meed_cm for o in outcomes], ddof=1)),
+        "steps": float(np.mean([o.n_steps for o in outcomes])),
+        "grasps": len(grasps),
+        "grasps_named": sum(o.grasped == o.named for o in grasps),
+    }
+
+
+def measure(policy: str, n: int, n_words: int) -> dict:
+    """All measurements, two at a time."""
+    chosen = cells(n, n_words)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(2, mp_context=context) as pool:
+        results = pool.map(functools.partial(run_cell, policy), chosen)
+        measured = {
+            cell.name: result
+            for cell, result in tqdm(zip(chosen, results, strict=True), "card", len(chosen))
+        }
+    order = {cell.name: measured[cell.name] for cell in sorted(chosen, key=lambda c: c.name)}
+    return {"sha256": load_policy(policy).sha256, "n": n, "n_words": n_words, "cells": order}
 
 
 def card(results: dict, training: dict) -> str:
@@ -213,7 +255,7 @@ def task_table(cells: dict) -> str:
     """Success per task: by speed word, by sampler, and of the two controls."""
     names = ["every step", *WORDS, "ode", "untrained", "random"]
     lines = [
-        "| task | call every step | every 5 | quickly | slowly | ODE | untrained | random actions |",
+        "| task | every step | every 5 | quickly | slowly | ODE | untrained | random actions |",
         "|---|---|---|---|---|---|---|---|",
     ]
     for task_id, task in enumerate(TASKS):
@@ -263,7 +305,7 @@ def main() -> None:
     args = parser.parse_args()
     loaded = load_policy(args.policy)
     if not args.rewrite:
-        results = measure(loaded, args.scenes, args.word_scenes)
+        results = measure(args.policy, args.scenes, args.word_scenes)
         args.numbers.write_text(json.dumps(results, indent=1) + "\n")
     training = json.loads((loaded.path / "training.json").read_text())
     page = card(json.loads(args.numbers.read_text()), training)
