@@ -108,7 +108,7 @@ class Actor:
         policy = self.loaded.policy
         batch = self._batch(requests)
         initial, noise = self._noise(requests)
-        mask = self._prefix_mask(batch)
+        mask = sites.prefix_mask(policy, batch)
         with steered(policy, self.intervention), self.capture.recording(mask) as captured:
             chain, log_prob = flow_sde.sample(
                 self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims
@@ -178,13 +178,6 @@ class Actor:
                 initial[i] = r.key.initial(r.decision, shape)
                 noise[:, i] = r.key.transitions(r.decision, (steps, *shape))
         return torch.from_numpy(initial), torch.from_numpy(noise)
-
-    def _prefix_mask(self, batch: dict[str, Tensor]) -> Tensor:
-        """(B, P) bool: images and state are always there, language may be padded."""
-        mask = torch.ones(BATCH, self.prefix_layout["state"][1], dtype=torch.bool)
-        start, stop = self.prefix_layout["language"]
-        mask[:, start:stop] = batch["observation.language.attention_mask"].bool()
-        return mask
 
 
 def action_statistics(loaded: LoadedPolicy) -> dict[str, list[float]]:

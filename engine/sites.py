@@ -5,8 +5,9 @@ lerobot calls sub-modules of a layer, never the layer itself, so only some modul
 and the final `norm`. VLM modules fire once a decision, expert modules once a denoising step.
 """
 
+import torch
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
-from torch import nn
+from torch import Tensor, nn
 
 TOWERS = ("vlm", "expert")
 GROUPS = ("image", "language", "state")
@@ -64,3 +65,12 @@ def prefix_groups(policy: SmolVLAPolicy) -> dict[str, tuple[int, int]]:
         "language": (images, language),
         "state": (language, language + 1),
     }
+
+
+def prefix_mask(policy: SmolVLAPolicy, batch: dict[str, Tensor]) -> Tensor:
+    """(B, P) bool: images and state are always there, language may be padded."""
+    language = batch["observation.language.attention_mask"].bool()
+    groups = prefix_groups(policy)
+    mask = torch.ones(len(language), groups["state"][1], dtype=torch.bool)
+    mask[:, slice(*groups["language"])] = language
+    return mask

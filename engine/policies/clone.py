@@ -18,6 +18,8 @@ import argparse
 import json
 import math
 import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -29,6 +31,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import trange
 
+from engine import sites
+from engine.hooks import tapped
 from engine.policies.calibrate import calibrate
 from engine.policies.demos import Demonstrations, load_or_collect
 from engine.policies.smolvla import EMBEDDED_FOLDER, image_batch, prefix_cache
@@ -275,24 +279,14 @@ def flow_matching_loss(
     return (error * weight).sum() / (weight.sum() * n_actions).clamp_min(1)
 
 
-class _residuals:
-    """Collects the residual stream after every VLM layer, gradients attached."""
-
-    def __init__(self, policy: SmolVLAPolicy):
-        text = policy.model.vlm_with_expert.vlm.model.text_model
-        self.modules = [*(layer.input_layernorm for layer in text.layers[1:]), text.norm]
-
-    def __enter__(self) -> list[Tensor]:
-        seen: list[Tensor] = []
-        self.handles = [
-            module.register_forward_pre_hook(lambda _, args: seen.append(args[0]))
-            for module in self.modules
-        ]
-        return seen
-
-    def __exit__(self, *_: object) -> None:
-        for handle in self.handles:
-            handle.remove()
+@contextmanager
+def _residuals(policy: SmolVLAPolicy) -> Iterator[list[Tensor]]:
+    """Collect the residual stream after every VLM layer, gradients attached."""
+    seen: list[Tensor] = []
+    with ExitStack() as stack:
+        for layer in range(len(sites.layers(policy, "vlm"))):
+            stack.enter_context(tapped(sites.residual_reader(policy, layer)[0], seen.append))
+        yield seen
 
 
 def _mean_std(values: np.ndarray) -> dict[str, np.ndarray]:

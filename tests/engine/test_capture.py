@@ -33,7 +33,7 @@ def test_values_equal_a_plain_recomputation(loaded, requests):
     finally:
         for handle in handles:
             handle.remove()
-    mask = actor._prefix_mask(actor._batch(requests))
+    mask = sites.prefix_mask(loaded.policy, actor._batch(requests))
     assert int((~mask).sum()) > 0  # some instructions are padded
     for row, decision in enumerate(decisions):
         for captured, name in ((inputs, "vlm.2.ffn_act"), (residual, "vlm.2.resid_post")):
@@ -86,6 +86,6 @@ def test_units_are_in_natural_size(loaded, requests):
         actor.decide(requests)
     finally:
         handle.remove()
-    mask = actor._prefix_mask(actor._batch(requests))
+    mask = sites.prefix_mask(loaded.policy, actor._batch(requests))
     rms = inputs[0][mask].square().mean(0).sqrt()
     assert 0.5 < float(rms.median()) < 1.5
