@@ -69,7 +69,7 @@ def main() -> None:
         os.chdir(scratch)
         for arguments in (["--steer", "fast", "--alpha", "8"], ["--steer", "slow", "--alpha", "4"]):
             subprocess.run([BIN / "vla-trace", "record", *arguments], check=True)
-        for name, svg in asyncio.run(screens(Path(scratch))).items():
+        for name, svg in asyncio.run(screens(Path())).items():
             (PICTURES / f"{name}.svg").write_text(without_web_fonts(svg))
 
 
