@@ -33,7 +33,7 @@ def dist(tmp_path_factory):
     shutil.copy(ROOT / ".gitignore", copy)
     for name in ("run.h5", "run.h5.partial", "run.mp4", "run.gif"):
         (copy / "traces" / name).write_bytes(b"a recording")
-    run(UV, "build", "--quiet", "--out-dir", copy / "dist", copy)
+    run(UV, "build", "--quiet", "--python", sys.executable, "--out-dir", copy / "dist", copy)
     return copy / "dist"
 
 
