@@ -500,3 +500,17 @@ def test_reload_reads_again(recorded):
         assert pilot.app.runs[0].done == before.done
 
     drive(app_over(recorded), steps)
+
+
+@pytest.mark.parametrize("keys", [(), ("enter",), ("enter", "enter")])
+def test_news_for_a_screen_that_is_closing_is_ignored(recorded, keys):
+    """The folder is read on a thread: what it found may arrive after the widgets have gone."""
+
+    async def steps(pilot):
+        await press(pilot, *keys)
+        screen = pilot.app.screen
+        await screen.query("*").remove()
+        screen.runs_read()
+        screen.content_arrived()
+
+    drive(app_over(recorded), steps)

@@ -80,7 +80,7 @@ class EpisodeScreen(LoadingScreen):
 
     def paint(self) -> None:
         """Show the episode; texts repaint where they differ, plots when it is another one."""
-        if not self.is_mounted:
+        if not self.drawable:
             return
         episode = self._episode
         run = self.run_shown

@@ -65,7 +65,7 @@ class ListScreen(LoadingScreen):
 
     def on_screen_resume(self) -> None:
         """Catch up with what happened under another screen."""
-        if self.is_mounted:
+        if self.drawable:
             self.paint()
 
     def on_text_lines_resized(self) -> None:
@@ -78,7 +78,8 @@ class ListScreen(LoadingScreen):
 
     def content_arrived(self) -> None:
         """Show the preview with what was loaded."""
-        self.paint_preview()
+        if self.drawable:
+            self.paint_preview()
 
     def on_table_moved(self) -> None:
         """Follow the cursor."""
@@ -88,7 +89,7 @@ class ListScreen(LoadingScreen):
 
     def paint(self) -> None:
         """Show everything; only lines that changed are repainted."""
-        if not self.is_mounted:
+        if not self.drawable:
             return
         hint = self.hint()
         self.set_class(bool(hint), "-hinted")

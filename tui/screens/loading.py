@@ -7,6 +7,7 @@ from textual.message import Message
 from textual.screen import Screen
 
 from tui.terminal import one_line
+from tui.widgets.keys import KeyLine
 
 
 class Loaded(Message):
@@ -29,6 +30,11 @@ class LoadingScreen(Screen[None]):
         self._contents: dict[Hashable, tuple[object, str]] = {}
         self._wanted: tuple[Hashable, Callable[[], object]] | None = None
         self._busy = False
+
+    @property
+    def drawable(self) -> bool:
+        """Whether every widget is there: not before they are composed, nor once they are going."""
+        return self.is_mounted and bool(self.query("#title")) and bool(self.query(KeyLine))
 
     def load(self, key: Hashable, read: Callable[[], object]) -> tuple[object, str] | None:
         """Return (content, error) if it is known; else read it on a thread and return None."""
