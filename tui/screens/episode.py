@@ -66,18 +66,6 @@ class EpisodeScreen(LoadingScreen):
         """Begin to read."""
         self.paint()
 
-    def on_text_lines_resized(self) -> None:
-        """Fit the texts into the new size."""
-        self.paint()
-
-    def runs_read(self) -> None:
-        """Show what changed around the episode."""
-        self.paint()
-
-    def content_arrived(self) -> None:
-        """Show what was read."""
-        self.paint()
-
     def paint(self) -> None:
         """Show the episode; texts repaint where they differ, plots when it is another one."""
         if not self.drawable:

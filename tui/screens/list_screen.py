@@ -68,14 +68,6 @@ class ListScreen(LoadingScreen):
         if self.drawable:
             self.paint()
 
-    def on_text_lines_resized(self) -> None:
-        """Fit the texts into the new size."""
-        self.paint()
-
-    def runs_read(self) -> None:
-        """Show what the application read."""
-        self.paint()
-
     def content_arrived(self) -> None:
         """Show the preview with what was loaded."""
         if self.drawable:

@@ -69,5 +69,17 @@ class LoadingScreen(Screen[None]):
         self.content_arrived()
         self._start()
 
+    def paint(self) -> None:
+        """Show what is known now; each screen has its own."""
+
     def content_arrived(self) -> None:
-        """Show what is known now."""
+        """Show what was read."""
+        self.paint()
+
+    def runs_read(self) -> None:
+        """Show what the application read."""
+        self.paint()
+
+    def on_text_lines_resized(self) -> None:
+        """Fit the texts into the new size."""
+        self.paint()
