@@ -8,12 +8,14 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 RUNS = 15
+RECORDED = Path(__file__).parents[1] / "tui" / "recorded" / "traces"
 COMMANDS = {
     "python -c pass": [sys.executable, "-c", "pass"],
     "vla-trace --help": [BIN / "vla-trace", "--help"],
     "vla-trace --version": [BIN / "vla-trace", "--version"],
     "vla-trace record --help": [BIN / "vla-trace", "record", "--help"],
     "vla-tui --help": [BIN / "vla-tui", "--help"],
+    "vla-trace analyze (8 episodes)": [BIN / "vla-trace", "analyze", RECORDED],
 }
 
 
@@ -29,7 +31,7 @@ def milliseconds(command: list) -> list[float]:
 
 if __name__ == "__main__":
     print(f"startup: ms, {RUNS} runs")
-    print(f"{'command':28}{'min':>8}{'median':>8}{'max':>8}")
+    print(f"{'command':32}{'min':>8}{'median':>8}{'max':>8}")
     for name, command in COMMANDS.items():
         times = milliseconds(command)
-        print(f"{name:28}{times[0]:8.0f}{statistics.median(times):8.0f}{times[-1]:8.0f}")
+        print(f"{name:32}{times[0]:8.0f}{statistics.median(times):8.0f}{times[-1]:8.0f}")

@@ -4,7 +4,6 @@ import json
 import math
 import subprocess
 import sys
-import time
 
 import h5py
 import pytest
@@ -194,21 +193,18 @@ def test_bad_input_is_one_line_and_exit_2(kind, args, traces, tmp_path, capsys):
     assert "\x1b" not in err
 
 
-def test_forty_episodes_need_no_torch_and_less_than_two_seconds(traces, tmp_path):
-    """Processor time of the whole command in a fresh process."""
+def test_it_imports_nothing_heavy(traces, tmp_path):
+    """The whole command in a fresh process; how long it takes is in tests/benchmarks."""
     for name, intervention in (("base", None), ("fast", traces.steer())):
         arm = [traces.episode(f"p{i}", [math.sin(i) + 2] * 300) for i in range(20)]
         traces.write(tmp_path / f"{name}.h5", arm, intervention)
     code = (
-        "import sys, time, tui.cli\n"
+        "import sys, tui.cli\n"
         f"assert tui.cli.run(['analyze', '--json', {str(tmp_path)!r}]) == 0\n"
         "heavy = [m for m in ('torch', 'sklearn', 'scipy', 'textual', 'rich', 'engine')"
         " if m in sys.modules]\n"
-        "assert not heavy, heavy\n"
-        "print(time.process_time(), file=sys.stderr)"
+        "assert not heavy, heavy"
     )
-    start = time.monotonic()
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert float(done.stderr) < 2, f"{time.monotonic() - start:.1f} s by the clock"
     assert len(json.loads(done.stdout)["conditions"]) == 2
