@@ -4,10 +4,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from hypothesis import settings
 
 from traces.header import SiteInfo, TraceHeader
 from traces.intervention import Intervention, Site
 from traces.writer import EpisodeRecord, TraceWriter
+
+settings.register_profile("long", max_examples=1000, deadline=None)  # make fuzz
 
 K, H, A, Z, W = 2, 3, 7, 4, 5
 SITE = SiteInfo(

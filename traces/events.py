@@ -195,7 +195,7 @@ def _process_gone(run_start: dict) -> bool:
     except ProcessLookupError:
         return True
     except (PermissionError, OverflowError):
-        pass
+        return False  # somebody else's process, or no process number at all
     return False
 
 

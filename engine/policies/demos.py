@@ -47,9 +47,10 @@ class Demonstrations:
 
 
 def load_or_collect(folder: Path, episodes: int, seed: int, workers: int = 2) -> Demonstrations:
-    """Demonstrations from `folder`, recorded there first if they are missing or of other size."""
+    """Demonstrations from `folder`, recorded there first; each (episodes, seed) has its own."""
+    folder = folder / f"{episodes}-{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    done = folder / f"instructions-{episodes}-{seed}.txt"
+    done = folder / "instructions.txt"  # written last: without it the rest is unfinished
     if not done.exists():
         done.write_text("\n".join(_collect(folder, episodes, seed, workers)))
     arrays = {name: np.load(folder / f"{name}.npy") for name in SMALL_FIELDS}
