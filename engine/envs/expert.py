@@ -16,17 +16,30 @@ PUSH_Z = 0.026  # m
 STEP = MAX_SPEED / 20  # m moved by action 1.0 in one control step
 
 
-def expert_action(env: TabletopEnv, speed: str = "normal") -> np.ndarray:
-    """(7,) float32 in [-1, 1]: what the expert does in the present state."""
+def expert_action(
+    env: TabletopEnv, speed: str = "normal", targets: tuple[str, ...] = ()
+) -> np.ndarray:
+    """(7,) float32 in [-1, 1]: what the expert does in the present state.
+
+    Args:
+        env: the environment, in whatever state it is.
+        speed: a key of SPEED_OF.
+        targets: colours to go for; those of the environment's own instruction if empty.
+    """
     limit = SPEED_OF[speed]
     name = env.task.name
+    colour = current_target(env, targets or env.targets)
     if name == "push_cube_to_zone":
-        return _push(env, env.targets[0], limit)
+        return _push(env, colour, limit)
     if name == "lift_cube":
-        return _pick(env, env.targets[0], limit)
-    waiting = [colour for colour in env.targets if not env.in_bowl(colour)]
-    colour = waiting[0] if waiting else env.targets[-1]
+        return _pick(env, colour, limit)
     return _place(env, colour, limit)
+
+
+def current_target(env: TabletopEnv, targets: tuple[str, ...]) -> str:
+    """The first of the colours that does not lie in the bowl yet; the last one if all do."""
+    waiting = [colour for colour in targets if not env.in_bowl(colour)]
+    return waiting[0] if waiting else targets[-1]
 
 
 def _pick(env: TabletopEnv, colour: str, limit: float) -> np.ndarray:

@@ -197,6 +197,18 @@ class TabletopEnv(gym.Env):
         """(3,) m, world frame: the point between the finger tips."""
         return self.data.site("grip").xpos.copy()
 
+    def project(self, camera: str, points: np.ndarray) -> np.ndarray:
+        """Where a camera sees world points (n, 3) m; NaN behind it.
+
+        Returns:
+            (n, 2) right and down from the top left corner in picture widths, [0, 1) inside.
+        """
+        pose = self.data.camera(camera)
+        focal = 1 / np.tan(np.radians(self.model.camera(camera).fovy[0]) / 2)
+        right, up, back = ((points - pose.xpos) @ pose.xmat.reshape(3, 3)).T
+        depth = np.where(back < 0, -back, np.nan)
+        return np.stack([1 + focal * right / depth, 1 - focal * up / depth], axis=1) / 2
+
     def finger_contact(self) -> tuple[bool, float]:
         """Whether the hand touches a cube, and the summed normal force in N."""
         force, total = np.zeros(6), 0.0

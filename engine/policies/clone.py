@@ -1,14 +1,16 @@
 """Behaviour cloning of `smolvla-tabletop`: the command behind `make policy`.
 
-Four losses on one prefix pass, the very pass that the policy acts from:
+The losses share one prefix pass, the very pass that the policy acts from:
 
 - flow matching, lerobot's target v = noise - action (`modeling_smolvla.VLAFlowMatching.forward`),
   with several (noise, time) draws per prefix, because the prefix costs ten times the expert;
 - language: every instruction token predicts a random synonym of the speed asked for, the state
   token a word for the present motion, through `lm_head`, after every layer from the second on
   (deep supervision), so that FFN value vectors of live layers mean something;
-- geometry: a throw-away linear head reads the named cube and its goal off the state token one
-  layer before the last, which is what a tiny vision tower finds hardest to learn from actions.
+- seeing and reading, through throw-away heads (`auxiliary`).
+
+A quarter of the rows are told another colour than the one the expert went for. They have no action
+label, but their heads must find the newly named cube: so the word decides, not the scene.
 
 Weights are an exponential moving average. At the end every hidden FFN unit of the VLM is rescaled
 to a root mean square of 1 without changing the function (`calibrate`).
@@ -32,14 +34,17 @@ from torch.nn import functional as F
 from tqdm import trange
 
 from engine import sites
+from engine.envs.tabletop import COLOURS
 from engine.hooks import tapped
+from engine.policies.auxiliary import AuxiliaryHeads
 from engine.policies.calibrate import calibrate
-from engine.policies.demos import Demonstrations, load_or_collect
+from engine.policies.demos import SPEEDS, Demonstrations, load_or_collect
 from engine.policies.smolvla import EMBEDDED_FOLDER, image_batch, prefix_cache
 from engine.policies.tiny import new_policy, save_vlm_folder
 from engine.policies.words import MOTION_WORDS, SPEED_WORDS
+from traces.errors import UserError
 
-VERSION = 1  # of the shipped weights; new weights make new traces, so they get a new number
+VERSION = 2  # of the shipped weights; new weights make new traces, so they get a new number
 IGNORE = -100  # no language target at this token
 
 
@@ -49,7 +54,7 @@ class CloneConfig:
 
     demos: int = 4000
     """demonstrations"""
-    steps: int = 5500
+    steps: int = 4000
     batch: int = 64
     """frames per step"""
     draws: int = 4
@@ -59,8 +64,10 @@ class CloneConfig:
     weight_decay: float = 1e-4
     language: float = 0.05
     """weight of the language loss"""
-    geometry: float = 0.5
-    """weight of the geometry loss (in units of 10 cm squared)"""
+    auxiliary: float = 0.5
+    """weight of each auxiliary head's loss"""
+    retold: float = 0.25
+    """share of rows that are told other colours"""
     ema: float = 0.998
     bf16_share: float = 0.8
     """of the steps, the first ones, that multiply matrices in bfloat16 (1.5 times as fast)"""
@@ -70,6 +77,8 @@ class CloneConfig:
         for name in ("demos", "steps", "batch", "draws"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.retold <= 1:
+            raise ValueError(f"retold must be a share from 0 to 1, got {self.retold}")
 
 
 class Cloner:
@@ -85,8 +94,8 @@ class Cloner:
         }
         self.processors = make_smolvla_pre_post_processors(self.policy.config, stats)
         self.tokenizer = self.policy.model.vlm_with_expert.processor.tokenizer
-        self.geometry_head = nn.Linear(128, 6)
-        self.parameters = [*self.policy.parameters(), *self.geometry_head.parameters()]
+        self.heads = AuxiliaryHeads(sites.layers(self.policy, "vlm")[0].hidden_size)
+        self.parameters = [*self.policy.parameters(), *self.heads.parameters()]
         self.optimizer = torch.optim.AdamW(
             self.parameters, config.lr, (0.9, 0.95), weight_decay=config.weight_decay
         )
@@ -119,38 +128,44 @@ class Cloner:
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def _losses(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
-        batch = self._batch(rows, rng)
+        demos = self.demos
+        own = [demos.instructions[task] for task in demos.task[rows]]
+        told = [
+            name_other_colours(text, rng) if rng.random() < self.config.retold else text
+            for text in own
+        ]
+        batch = self._batch(rows, told, rng)
+        labelled = (
+            demos.valid[rows] & np.array([t == o for t, o in zip(told, own, strict=True)])[:, None]
+        )
         with _residuals(self.policy) as residuals:
             flow = flow_matching_loss(
-                self.policy, batch, torch.from_numpy(self.demos.valid[rows]), self.config.draws
+                self.policy, batch, torch.from_numpy(labelled), self.config.draws
             )
-        geometry = torch.from_numpy(self.demos.geometry[rows]) / 0.1
-        located = self.geometry_head(residuals[-2][:, -1])  # (B, 6), off the state token
+        named = np.array([named_now(t, p) for t, p in zip(told, demos.placed[rows], strict=True)])
+        places = np.hstack([demos.cubes[rows, named], demos.goal[rows]])
+        auxiliary = self.heads.losses(residuals, demos.pixels[rows], named, places)
         return {
             "flow": flow,
             "language": self.config.language * self._language_loss(residuals, batch, rows, rng),
-            "geometry": self.config.geometry * F.smooth_l1_loss(located, geometry),
+            **{name: self.config.auxiliary * loss for name, loss in auxiliary.items()},
         }
 
-    def _batch(self, rows: np.ndarray, rng: np.random.Generator) -> dict[str, Tensor]:
+    def _batch(
+        self, rows: np.ndarray, told: list[str], rng: np.random.Generator
+    ) -> dict[str, Tensor]:
+        """The preprocessor's output; each instruction gets a synonym of its row's speed."""
         images = self.demos.images[rows]
+        speeds = [SPEEDS[i] for i in self.demos.speed[rows]]
         return self.processors[0](
             {
                 "observation.images.image": image_batch(images[:, 0]),
                 "observation.images.image2": image_batch(images[:, 1]),
                 "observation.state": torch.from_numpy(self.demos.state[rows]),
                 "action": torch.from_numpy(self.demos.action[rows]),
-                "task": [self._instruction(row, rng) for row in rows],
+                "task": [_at_speed(t, s, rng) for t, s in zip(told, speeds, strict=True)],
             }
         )
-
-    def _instruction(self, row: int, rng: np.random.Generator) -> str:
-        """The episode's sentence with a synonym of its speed; normal speed mostly goes unsaid."""
-        speed = _speed_name(self.demos.speed[row])
-        text = self.demos.instructions[self.demos.task[row]]
-        if speed == "normal" and rng.random() < 0.7:
-            return text
-        return f"{text} {rng.choice(SPEED_WORDS[speed])}"
 
     def _language_loss(
         self,
@@ -163,7 +178,7 @@ class Cloner:
         n_language = mask.shape[1]
         targets = np.full((len(rows), n_language + 1), IGNORE)
         for i, row in enumerate(rows):
-            speed_words = SPEED_WORDS[_speed_name(self.demos.speed[row])]
+            speed_words = SPEED_WORDS[SPEEDS[self.demos.speed[row]]]
             motion_words = list(MOTION_WORDS.values())[self.demos.motion[row]]
             targets[i, :n_language] = self._ids(rng.choice(speed_words, n_language))
             targets[i, n_language] = self._ids(rng.choice(motion_words, 1))[0]
@@ -191,7 +206,7 @@ class Cloner:
         state = {
             "config": json.dumps(asdict(self.config)),
             "policy": self.policy.state_dict(),
-            "head": self.geometry_head.state_dict(),
+            "heads": self.heads.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "schedule": self.schedule.state_dict(),
             "average": self.average,
@@ -202,14 +217,21 @@ class Cloner:
         path.with_suffix(".tmp").replace(path)
 
     def resume(self, path: Path) -> None:
-        """Go on from `path` if it belongs to this configuration."""
+        """Go on from `path` if there is one.
+
+        Raises:
+            UserError: it belongs to another configuration.
+        """
         if not path.exists():
             return
         state = torch.load(path, weights_only=True)
         if json.loads(state["config"]) != asdict(self.config):
-            return
+            raise UserError(
+                f"{str(path)!r} was trained with another configuration; "
+                "move it away, or give another --build folder"
+            )
         self.policy.load_state_dict(state["policy"])
-        self.geometry_head.load_state_dict(state["head"])
+        self.heads.load_state_dict(state["heads"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.schedule.load_state_dict(state["schedule"])
         self.average = state["average"]
@@ -222,7 +244,11 @@ class Cloner:
         self.policy.eval()
         rng = np.random.default_rng([self.config.seed, 1])
         rows = np.sort(rng.choice(len(self.demos), min(2048, len(self.demos)), replace=False))
-        calibrate(self.policy, [self._batch(part, rng) for part in np.array_split(rows, 16)])
+        told = [self.demos.instructions[task] for task in self.demos.task]
+        calibrate(
+            self.policy,
+            [self._batch(part, [told[i] for i in part], rng) for part in np.array_split(rows, 16)],
+        )
         folder.mkdir(parents=True, exist_ok=True)
         save_vlm_folder(folder / "vlm")
         self.policy.config.vlm_model_name = "vlm"
@@ -293,8 +319,32 @@ def _mean_std(values: np.ndarray) -> dict[str, np.ndarray]:
     return {"mean": values.mean(0), "std": values.std(0)}
 
 
-def _speed_name(index: int) -> str:
-    return ("slow", "normal", "fast")[index]
+def name_other_colours(text: str, rng: np.random.Generator) -> str:
+    """The instruction with its colours replaced by others, the first one surely."""
+    old = [word for word in text.split() if word in COLOURS]
+    new = list(rng.permutation([c for c in COLOURS if c != old[0]])[:1])
+    new += list(rng.permutation([c for c in COLOURS if c != new[0]])[: len(old) - 1])
+    fresh = iter(new)
+    return " ".join(next(fresh) if word in COLOURS else word for word in text.split())
+
+
+def named_now(text: str, placed: np.ndarray) -> int:
+    """Index of the first colour in the text whose cube is not placed; the last one if all are.
+
+    Args:
+        text: an instruction.
+        placed: (3,) bool, which cubes lie in the bowl, order COLOURS.
+    """
+    named = [COLOURS.index(word) for word in text.split() if word in COLOURS]
+    waiting = [colour for colour in named if not placed[colour]]
+    return waiting[0] if waiting else named[-1]
+
+
+def _at_speed(text: str, speed: str, rng: np.random.Generator) -> str:
+    """The sentence with a synonym of the speed; normal speed mostly goes unsaid."""
+    if speed == "normal" and rng.random() < 0.7:
+        return text
+    return f"{text} {rng.choice(SPEED_WORDS[speed])}"
 
 
 def train(config: CloneConfig, build: Path, out: Path, threads: int) -> None:
@@ -334,8 +384,11 @@ def main() -> None:
     parser.add_argument("--build", type=Path, default=Path("build/policy"))
     parser.add_argument("--out", type=Path, default=EMBEDDED_FOLDER)
     args = parser.parse_args()
-    config = CloneConfig(demos=args.demos, steps=args.steps, seed=args.seed)
-    train(config, args.build, args.out, args.threads)
+    try:
+        config = CloneConfig(demos=args.demos, steps=args.steps, seed=args.seed)
+        train(config, args.build, args.out, args.threads)
+    except (UserError, ValueError) as error:
+        raise SystemExit(f"error: {error}") from error
 
 
 if __name__ == "__main__":

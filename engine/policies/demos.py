@@ -1,26 +1,38 @@
-"""Scripted demonstrations for behaviour cloning, with kicks that the labels leave out.
+"""Scripted demonstrations for behaviour cloning, with kicks and changed minds.
 
 A demonstration is one expert episode at one of three speeds. Half of them are kicked: for a few
 steps a random velocity is executed instead of the expert's, and the expert recovers. Kicked steps
-are never labels, and an action chunk ends where one begins.
+are never labels, and an action chunk ends where one begins. Half of them begin with an instruction
+that names other colours and change to the scene's own underway: otherwise the hand would only ever
+be seen on its way from home to the named cube, and going to the nearest cube explains such pictures
+almost as well as reading does.
 """
 
+import itertools
 import multiprocessing
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
 from engine.envs.expert import SPEED_OF, expert_action
-from engine.envs.tabletop import TASKS, TabletopEnv
+from engine.envs.tabletop import CAMERAS, COLOURS, TASKS, TabletopEnv
 from engine.policies.smolvla import policy_state
 from engine.policies.words import MOTION_WORDS
 
 FIRST_SCENE_SEED = 100_000  # behaviour cloning draws scenes and initial states from here up
 TASK_SHARE = (0.38, 0.22, 0.24, 0.16)
+SPEEDS = tuple(SPEED_OF)  # what the index `speed` means
 CHUNK = 10
-SMALL_FIELDS = ("state", "action", "valid", "task", "speed", "motion", "geometry")
+CHANGED = 0.5  # share of demonstrations whose instruction changes underway
+KICKED = -1  # stage of a step that is no label; else 0 before and 1 after the change of mind
+SMALL_FIELDS = (
+    *("state", "action", "valid", "task", "speed", "motion"),
+    *("cubes", "placed", "goal", "pixels", "scene"),
+)
 
 
 @dataclass(frozen=True)
@@ -28,8 +40,11 @@ class Demonstrations:
     """Frames of all demonstrations; axis 0 is the frame.
 
     images (N, 2, 64, 64, 3) uint8; state (N, 8); action (N, 10, 7) expert chunk; valid (N, 10);
-    task (N,) index into `instructions`; speed (N,) and motion (N,) class indices; geometry (N, 6)
-    m: named cube - hand, and bowl or zone - hand (what the auxiliary head must find).
+    task (N,) index into `instructions`; speed (N,) and motion (N,) class indices. What the
+    auxiliary heads must find: cubes (N, 3, 3) m, each cube - hand, order COLOURS; placed (N, 3)
+    which of them lie in the bowl; goal (N, 3) m, bowl or zone - hand; pixels (N, 2, 3, 2) where
+    each camera sees each cube, in picture widths. And where it comes from: scene (N, 2), scene seed
+    and initial state.
     """
 
     images: np.ndarray
@@ -39,7 +54,11 @@ class Demonstrations:
     task: np.ndarray
     speed: np.ndarray
     motion: np.ndarray
-    geometry: np.ndarray
+    cubes: np.ndarray
+    placed: np.ndarray
+    goal: np.ndarray
+    pixels: np.ndarray
+    scene: np.ndarray
     instructions: list[str]
 
     def __len__(self) -> int:
@@ -54,8 +73,24 @@ def load_or_collect(folder: Path, episodes: int, seed: int, workers: int = 2) ->
     if not done.exists():
         done.write_text("\n".join(_collect(folder, episodes, seed, workers)))
     arrays = {name: np.load(folder / f"{name}.npy") for name in SMALL_FIELDS}
+    refuse_held_out(arrays["scene"])
     images = np.memmap(folder / "images.u8", np.uint8, "r").reshape(-1, 2, 64, 64, 3)
     return Demonstrations(images=images, **arrays, instructions=done.read_text().splitlines())
+
+
+def refuse_held_out(scenes: np.ndarray) -> None:
+    """Stop if a scene seed or an initial state (N, 2) is one that policies are judged on.
+
+    Raises:
+        ValueError: with the first such pair.
+    """
+    held_out = (scenes < FIRST_SCENE_SEED).any(axis=1)
+    if held_out.any():
+        seed, init_state = scenes[held_out.argmax()]
+        raise ValueError(
+            f"{held_out.sum()} frames come from held-out scenes, first scene seed {seed} with "
+            f"initial state {init_state}; training may use {FIRST_SCENE_SEED} and up only"
+        )
 
 
 def _collect(folder: Path, episodes: int, seed: int, workers: int) -> list[str]:
@@ -69,9 +104,9 @@ def _collect(folder: Path, episodes: int, seed: int, workers: int) -> list[str]:
     ):
         for record in tqdm(pool.imap(_record, jobs, chunksize=8), "demonstrations", episodes):
             images.write(record.pop("images").tobytes())
-            text = record.pop("instruction")
-            task = instructions.setdefault(text, len(instructions))
-            rows["task"].append(np.full(len(record["state"]), task, np.int16))
+            texts = record.pop("instruction")
+            task = [instructions.setdefault(text, len(instructions)) for text in texts]
+            rows["task"].append(np.array(task, np.int16))
             for name, values in record.items():
                 rows[name].append(values)
     for name, parts in rows.items():
@@ -84,30 +119,24 @@ def _record(job: tuple[int, int]) -> dict:
     seed, episode = job
     rng = np.random.default_rng([seed, episode])
     task_id = int(rng.choice(len(TASKS), p=TASK_SHARE))
-    speed = int(rng.integers(len(SPEED_OF)))
+    speed = int(rng.integers(len(SPEEDS)))
     env = TabletopEnv(task_id)
     try:
         while True:
             scene_seed = FIRST_SCENE_SEED + int(rng.integers(1_000_000))
             init_state = FIRST_SCENE_SEED + int(rng.integers(1_000_000))
-            frames, success = _episode(env, scene_seed, init_state, list(SPEED_OF)[speed], rng)
+            frames, success = _episode(env, scene_seed, init_state, SPEEDS[speed], rng)
             if success:
                 break
     finally:
         env.close()
-    chunks, valid = _chunks(frames["action"], frames["kicked"])
-    keep = ~frames["kicked"]
-    n = int(keep.sum())
-    return {
-        "images": frames["images"][keep],
-        "state": frames["state"][keep],
-        "action": chunks[keep],
-        "valid": valid[keep],
-        "instruction": env.instruction(),
-        "speed": np.full(n, speed, np.int8),
-        "motion": frames["motion"][keep],
-        "geometry": frames["geometry"][keep],
-    }
+    stage = frames.pop("stage")
+    keep = stage != KICKED
+    chunks, valid = _chunks(frames["action"], stage)
+    fields = frames | {"action": chunks, "valid": valid}
+    fields["speed"] = np.full(len(keep), speed, np.int8)
+    fields["scene"] = np.tile([scene_seed, init_state], (len(keep), 1))
+    return {name: values[keep] for name, values in fields.items()}
 
 
 def _episode(
@@ -116,36 +145,69 @@ def _episode(
     observation, _ = env.reset(seed=scene_seed, options={"init_state": init_state})
     kicks_left = int(rng.integers(1, 4)) if rng.random() < 0.5 else 0
     kick, kick_velocity = 0, np.zeros(3)
-    rows: dict[str, list] = {
-        k: [] for k in ("images", "state", "action", "kicked", "motion", "geometry")
-    }
-    while True:
-        action = expert_action(env, speed)
+    named, change = env.targets, 0
+    if rng.random() < CHANGED:
+        named, change = _other_targets(env.targets, rng), int(rng.integers(3, 25))
+    rows: dict[str, list] = defaultdict(list)
+    for t in itertools.count():
+        if t == change:
+            named = env.targets
+        action = expert_action(env, speed, named)
         if kick == 0 and kicks_left and rng.random() < 0.08:
             kick, kicks_left = int(rng.integers(2, 6)), kicks_left - 1
             kick_velocity = rng.uniform(-1, 1, 3)
-        rows["images"].append(np.stack(list(observation["pixels"].values())))
-        rows["state"].append(policy_state(observation["robot_state"]))
-        rows["action"].append(action)
-        rows["kicked"].append(kick > 0)
-        rows["motion"].append(_motion(env, action))
-        rows["geometry"].append(_geometry(env))
+        frame = _frame(env, observation, action, named)
+        frame |= {"stage": KICKED if kick else int(t >= change)}
+        for name, value in frame.items():
+            rows[name].append(value)
         executed = action.copy()
         if kick > 0:
             executed[:3] = kick_velocity
             kick -= 1
         observation, _, terminated, truncated, _ = env.step(executed)
         if terminated or truncated:
-            arrays = {key: np.array(value) for key, value in rows.items()}
-            return arrays, terminated
+            return {name: np.array(values) for name, values in rows.items()}, terminated
 
 
-def _chunks(actions: np.ndarray, kicked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """(T, 10, 7) the next ten expert actions from each frame, and (T, 10) which of them count."""
+def _other_targets(targets: tuple[str, ...], rng: np.random.Generator) -> tuple[str, ...]:
+    """As many colours in another order, the first one another colour."""
+    while True:
+        named = tuple(str(colour) for colour in rng.permutation(COLOURS)[: len(targets)])
+        if named[0] != targets[0]:
+            return named
+
+
+def _frame(
+    env: TabletopEnv, observation: dict, action: np.ndarray, named: tuple[str, ...]
+) -> dict[str, Any]:
+    """What one control step adds to each field."""
+    hand = env.grip_pos()
+    cubes = np.stack([env.cube_pos(colour) for colour in COLOURS])
+    goal = env.data.body("zone" if env.task.name == "push_cube_to_zone" else "bowl").xpos
+    pixels = np.stack([env.project(camera, cubes) for camera in CAMERAS.values()])
+    return {
+        "images": np.stack(list(observation["pixels"].values())),
+        "state": policy_state(observation["robot_state"]),
+        "action": action,
+        "instruction": env.task.instruction.format(*named),
+        "motion": _motion(env, action),
+        "cubes": (cubes - hand).astype(np.float32),
+        "placed": np.array([env.in_bowl(colour) for colour in COLOURS]),
+        "goal": (goal - hand).astype(np.float32),
+        "pixels": pixels.astype(np.float32),
+    }
+
+
+def _chunks(actions: np.ndarray, stage: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(T, 10, 7) the next ten expert actions from each frame, and (T, 10) which of them count.
+
+    A chunk ends with the episode, at a kick, and where the instruction changes.
+    """
     steps = np.arange(len(actions))[:, None] + np.arange(CHUNK)
     inside = steps < len(actions)
     steps = np.minimum(steps, len(actions) - 1)
-    clean = np.cumsum(kicked[steps], axis=1) == 0
+    broken = (stage[steps] == KICKED) | (stage[steps] != stage[:, None])
+    clean = np.cumsum(broken, axis=1) == 0
     return actions[steps].astype(np.float32), inside & clean
 
 
@@ -158,12 +220,3 @@ def _motion(env: TabletopEnv, action: np.ndarray) -> int:
     axis = int(np.argmax(np.abs(action[:3])))
     negative, positive = (("back", "forward"), ("left", "right"), ("down", "up"))[axis]
     return names.index(positive if action[axis] > 0 else negative)
-
-
-def _geometry(env: TabletopEnv) -> np.ndarray:
-    """(6,) m: the cube to attend to now, and the place it goes to, both seen from the hand."""
-    waiting = [colour for colour in env.targets if not env.in_bowl(colour)]
-    cube = env.cube_pos(waiting[0] if waiting else env.targets[-1])
-    place = env.data.body("zone" if env.task.name == "push_cube_to_zone" else "bowl").xpos
-    hand = env.grip_pos()
-    return np.concatenate([cube - hand, place - hand]).astype(np.float32)
