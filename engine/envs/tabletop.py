@@ -112,6 +112,7 @@ class TabletopEnv(gym.Env):
         self.model = mujoco.MjModel.from_xml_path(str(Path(__file__).with_name("tabletop.xml")))
         self.data = mujoco.MjData(self.model)
         self._camera_renderer = mujoco.Renderer(self.model, IMAGE_SIZE, IMAGE_SIZE)
+        self._renderers = [self._camera_renderer]
         self._render_size = render_size
         self._video_renderer: mujoco.Renderer | None = None
         self._finger_geoms = {
@@ -164,14 +165,22 @@ class TabletopEnv(gym.Env):
         """The agentview camera at video size, (256, 256, 3) uint8 unless asked otherwise."""
         if self._video_renderer is None:
             self._video_renderer = mujoco.Renderer(self.model, self._render_size, self._render_size)
+            self._renderers.append(self._video_renderer)
         self._video_renderer.update_scene(self.data, "agentview")
         return self._video_renderer.render()
 
     def close(self) -> None:
-        """Free the GL contexts."""
-        self._camera_renderer.close()
-        if self._video_renderer is not None:
-            self._video_renderer.close()
+        """Free the GL contexts; closing twice is harmless."""
+        while self._renderers:
+            renderer = self._renderers.pop()
+            # MuJoCo deletes the GL objects of whichever context is current. Rendering makes that
+            # its own; without it, closing one environment spoils the pictures of another.
+            renderer.render()
+            renderer.close()
+
+    def __del__(self):
+        if hasattr(self, "_renderers"):
+            self.close()
 
     # -- what the scene is -------------------------------------------------------------------
 

@@ -168,3 +168,27 @@ def test_unknown_names_list_what_exists():
     with pytest.raises(UserError, match="0 to 3"):
         TabletopEnv(9)
     assert task_id_of("2") == task_id_of("put_cube_in_bowl") == 2
+
+
+def test_an_environment_that_goes_leaves_the_pictures_of_others_alone():
+    """Closed, closed twice, or dropped without being closed, whoever drew last."""
+
+    def picture(env: TabletopEnv) -> np.ndarray:
+        return env.reset(seed=7, options={"init_state": 7})[0]["pixels"]["image"]
+
+    expected = picture(TabletopEnv(0))
+    assert expected.std() > 10
+    env = TabletopEnv(0)
+    env = TabletopEnv(0)  # the first one goes after the second one was made
+    np.testing.assert_array_equal(picture(env), expected)
+    other = TabletopEnv(1)
+    other.render()
+    picture(other)
+    np.testing.assert_array_equal(picture(env), expected)
+    other.close()
+    other.close()
+    np.testing.assert_array_equal(picture(env), expected)
+    other = TabletopEnv(2)
+    picture(env)
+    del other
+    np.testing.assert_array_equal(picture(env), expected)
