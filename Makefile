@@ -1,6 +1,6 @@
 # One command for each thing a developer does. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check format policy card bench fuzz pictures recorded clean
+.PHONY: help setup demo test check format policy card steering bench fuzz pictures recorded clean
 
 RUN := .venv/bin/
 DEMOS ?= 4000
@@ -35,6 +35,9 @@ policy: setup  ## rebuild the embedded policy's weights from nothing (DEMOS=150 
 
 card: setup  ## measure the embedded policy again and rewrite docs/policy.md
 	$(RUN)python -P scripts/policy_card.py
+
+steering: setup  ## measure again what steering does to it and rewrite docs/steering.md
+	$(RUN)python -P scripts/steering_card.py
 
 bench: setup  ## print the tables of tests/benchmarks
 	@for f in tests/benchmarks/*.py; do $(RUN)python -P $$f || exit 1; done

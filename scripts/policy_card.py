@@ -14,19 +14,19 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import imageio.v3 as iio
 import numpy as np
 from tqdm import tqdm
 
 from analysis.stats import wilson
-from engine.actor import BATCH, Actor, Decision, Request
+from engine.actor import Actor, Decision, Request
 from engine.envs.tabletop import COLOURS, N_INIT_STATES, SUITE, TASKS, instruction_of, targets_of
-from engine.envs.vector import VectorEnv
+from engine.evaluate import rollouts
 from engine.likelihoods.flow_sde import FlowSDE
-from engine.noise import NoiseKey
 from engine.policies.smolvla import EMBEDDED, load_policy
 from engine.policies.tiny import new_policy
 from engine.policies.words import SPEED_WORDS
-from engine.rollout import EpisodePlan, run_block
+from engine.rollout import EpisodePlan
 from traces.writer import EpisodeRecord
 
 TEMPLATE = Path(__file__).with_suffix(".md")
@@ -74,38 +74,18 @@ def evaluate(
     Args:
         actor: the policy.
         task_id: the task.
-        seeds: scene seeds; initial state = seed mod 50.
+        seeds: scene seeds.
         say: speed word put at the end of the instruction.
         shift: name the colour this many places further on than the scene's own.
     """
-    plans = [
-        EpisodePlan(
-            uid=f"card/{seed}",
-            task_name=TASKS[task_id].name,
-            task_id=task_id,
-            suite=SUITE,
-            instruction=_instruction(task_id, seed % N_INIT_STATES, say, shift),
-            init_state=seed % N_INIT_STATES,
-            scene_seed=seed,
-            key=NoiseKey(0, 0, seed, 0),
-        )
-        for seed in seeds
-    ]
-    outcomes = []
-    with VectorEnv(SUITE, task_id, BATCH, 1) as env:
-        for start in range(0, len(plans), BATCH):
-            block = plans[start : start + BATCH]
-            for plan, (record, _) in zip(block, run_block(env, actor, block), strict=True):
-                outcomes.append(_outcome(plan, record))
-    return outcomes
 
-
-def _instruction(task_id: int, init_state: int, say: str, shift: int) -> str:
-    text = instruction_of(task_id, init_state)
-    if shift:
+    def told(text: str, init_state: int) -> str:
         named = targets_of(task_id, init_state)[0]
-        text = text.replace(named, COLOURS[(COLOURS.index(named) + shift) % len(COLOURS)])
-    return f"{text} {say}".strip()
+        other = COLOURS[(COLOURS.index(named) + shift) % len(COLOURS)]
+        return f"{text.replace(named, other)} {say}".strip()
+
+    played = rollouts(actor, SUITE, task_id, seeds, told=told)
+    return [_outcome(plan, record) for plan, record, _ in played]
 
 
 def _outcome(plan: EpisodePlan, record: EpisodeRecord) -> Outcome:
@@ -206,8 +186,6 @@ def card(results: dict, training: dict) -> str:
         for task_id in range(len(TASKS))
         for init_state in range(N_INIT_STATES)
     }
-    curve = training["curve"]
-    chosen = [curve[i] for i in np.linspace(0, len(curve) - 1, 10).round().astype(int)]
     every = [cells[f"{task_id}/every step"] for task_id in range(len(TASKS))]
     overall = sum(c["successes"] for c in every), sum(c["n"] for c in every)
     named = [cells[f"{task_id}/every step"] for task_id in (0, 2, 3)]
@@ -227,7 +205,9 @@ def card(results: dict, training: dict) -> str:
         draws=clone["draws"],
         seed=clone["seed"],
         language=clone["language"],
-        geometry=clone["geometry"],
+        auxiliary=clone["auxiliary"],
+        retold=100 * clone["retold"],
+        bf16=100 * clone["bf16_share"],
         ema=clone["ema"],
         overall=share(*overall),
         grasps=share(*grasps),
@@ -236,11 +216,63 @@ def card(results: dict, training: dict) -> str:
         table=task_table(cells),
         meed=meed_table(cells),
         words=word_table(cells),
-        curve="\n".join(
-            f"| {c['step']} | {c['flow']:.3f} | {c['language']:.4f} | {c['geometry']:.4f} |"
-            for c in chosen
+        episodes="; ".join(
+            f"`{task.name}`: {results['episodes'][str(i)]}" for i, task in enumerate(TASKS)
         ),
+        curve=curve_table(training["curve"]),
     )
+
+
+def curve_table(curve: list[dict]) -> str:
+    """Ten points of the curve."""
+    names = [name for name in curve[0] if name != "step"]
+    chosen = [curve[i] for i in np.linspace(0, len(curve) - 1, 10).round().astype(int)]
+    lines = [f"| step | {' | '.join(names)} |", "|---" * (len(names) + 1) + "|"]
+    for point in chosen:
+        lines.append(f"| {point['step']} | {' | '.join(f'{point[n]:.4f}' for n in names)} |")
+    return "\n".join(lines)
+
+
+def draw_curve(curve: list[dict], bf16_steps: int, path: Path) -> None:
+    """Every loss over the steps, on a logarithmic scale, weights included."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(figsize=(7, 3.2), dpi=110, layout="constrained")
+    steps = [point["step"] for point in curve]
+    for name in (key for key in curve[0] if key != "step"):
+        axes.plot(steps, [point[name] for point in curve], label=name, linewidth=1.2)
+    axes.axvline(bf16_steps, color="0.6", linewidth=0.8, linestyle=":")
+    axes.set(xlabel="step", ylabel="loss, weighted", yscale="log")
+    axes.legend(frameon=False, ncols=5, loc="upper center", fontsize="small")
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path)
+
+
+def draw_episodes(policy: str, path: Path, n_frames: int = 8, n_scenes: int = 24) -> dict[int, str]:
+    """A filmed success, and a failure where there is one, of each task: frames from start to end.
+
+    Returns:
+        Per task what its strips show, such as "scene 0 succeeds, scene 5 fails".
+    """
+    actor, strips, told = actor_of(policy, "policy", REPLAN), [], {}
+    for task_id in range(len(TASKS)):
+        shown: dict[bool, int] = {}
+        for plan, record, frames in rollouts(actor, SUITE, task_id, range(n_scenes), film=True):
+            success = bool(record.episode["success"])
+            if success not in shown:
+                shown[success] = plan.scene_seed
+                at = np.linspace(0, len(frames) - 1, n_frames).round().astype(int)
+                strips.append(np.hstack([frames[i][::2, ::2] for i in at]))
+            if len(shown) == 2:
+                break
+        told[task_id] = ", ".join(
+            f"scene {seed} {'succeeds' if success else 'fails'}" for success, seed in shown.items()
+        )
+    iio.imwrite(path, np.vstack(strips))
+    return told
 
 
 def share(successes: int, n: int) -> str:
@@ -304,10 +336,16 @@ def main() -> None:
     parser.add_argument("--rewrite", action="store_true", help="take the numbers as they are")
     args = parser.parse_args()
     loaded = load_policy(args.policy)
+    pictures = args.numbers.parent / "pictures"
+    training = json.loads((loaded.path / "training.json").read_text())
+    clone = training["clone"]
+    draw_curve(
+        training["curve"], round(clone["bf16_share"] * clone["steps"]), pictures / "loss.png"
+    )
     if not args.rewrite:
         results = measure(args.policy, args.scenes, args.word_scenes)
+        results["episodes"] = draw_episodes(args.policy, pictures / "episodes.png")
         args.numbers.write_text(json.dumps(results, indent=1) + "\n")
-    training = json.loads((loaded.path / "training.json").read_text())
     page = card(json.loads(args.numbers.read_text()), training)
     args.numbers.with_suffix(".md").write_text(page)
 

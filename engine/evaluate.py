@@ -1,0 +1,59 @@
+"""Roll out held-out scenes without writing a trace: for model cards, sweeps and evaluation."""
+
+from collections.abc import Callable, Iterable, Iterator
+
+import numpy as np
+
+from engine.actor import BATCH, Actor
+from engine.envs import load_suite
+from engine.envs.vector import VectorEnv
+from engine.noise import NoiseKey
+from engine.rollout import EpisodePlan, run_block
+from traces.writer import EpisodeRecord
+
+
+def rollouts(
+    actor: Actor,
+    suite: str,
+    task_id: int,
+    seeds: Iterable[int],
+    *,
+    told: Callable[[str, int], str] = lambda instruction, init_state: instruction,
+    film: bool = False,
+    workers: int = 1,
+) -> Iterator[tuple[EpisodePlan, EpisodeRecord, list[np.ndarray]]]:
+    """Play one episode a scene seed; scene and noise of a seed are the same for every actor.
+
+    Yields plan, record and, with `film`, the frames (256, 256, 3) of every step and the end.
+
+    Args:
+        actor: the policy, its sampler and what is done to it.
+        suite: name of the suite.
+        task_id: the task.
+        seeds: scene seeds; the initial state is seed mod the suite's number of them.
+        told: from the scene's own instruction and initial state to what the policy is told.
+        film: keep frames, which costs a rendering at video size every step.
+        workers: environment processes.
+    """
+    module = load_suite(suite)
+    plans = []
+    for seed in seeds:
+        init_state = seed % module.N_INIT_STATES
+        plans.append(
+            EpisodePlan(
+                uid=f"evaluate/{seed}",
+                task_name=module.TASKS[task_id].name,
+                task_id=task_id,
+                suite=suite,
+                instruction=told(module.instruction_of(task_id, init_state), init_state),
+                init_state=init_state,
+                scene_seed=seed,
+                key=NoiseKey(0, 0, seed, 0),
+                video=film,
+            )
+        )
+    with VectorEnv(suite, task_id, BATCH, workers) as env:
+        for start in range(0, len(plans), BATCH):
+            block = plans[start : start + BATCH]
+            for plan, (record, frames) in zip(block, run_block(env, actor, block), strict=True):
+                yield plan, record, frames

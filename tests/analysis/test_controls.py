@@ -1,0 +1,71 @@
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from analysis.controls import beyond, matched_random_clusters
+from traces.errors import UserError
+from traces.intervention import Intervention, Site
+
+
+def table(n_neurons: int, seed: int = 0) -> pl.DataFrame:
+    rng = np.random.default_rng(seed)
+    return pl.DataFrame(
+        {
+            "layer": np.repeat([0, 1], n_neurons).astype(np.int32),
+            "neuron": np.tile(np.arange(n_neurons), 2).astype(np.int32),
+            "v_norm": rng.lognormal(size=2 * n_neurons).astype(np.float32),
+        }
+    )
+
+
+def chosen(*neurons: int, **changes) -> Intervention:
+    return Intervention("fast", "overwrite", (Site("vlm", 1, neurons, **changes),), 8.0)
+
+
+@given(st.integers(0, 1000), st.integers(1, 12))
+def test_controls_keep_layer_size_and_dose_and_never_hold_a_chosen_neuron(seed, size):
+    cluster = chosen(*range(size))
+    for control in matched_random_clusters(table(60), cluster, 3, seed):
+        (site,) = control.sites
+        assert (site.layer, site.tower, control.coefficient) == (1, "vlm", 8.0)
+        assert control.operator == cluster.operator
+        assert len(set(site.neurons)) == size
+        assert not set(site.neurons) & set(range(size))
+
+
+def test_norms_are_matched():
+    """The mean norm of the controls is the cluster's, far from that of the layer."""
+    neurons = table(384)
+    norms = neurons.filter(pl.col("layer") == 1)["v_norm"].to_numpy()
+    largest = [int(n) for n in np.argsort(norms)[-40::4]]  # ten of the forty largest
+    controls = matched_random_clusters(neurons, chosen(*largest), 20, pool=20)
+    means = [norms[list(c.sites[0].neurons)].mean() for c in controls]
+    assert np.mean(means) == pytest.approx(norms[largest].mean(), rel=0.3)
+    assert min(means) > 1.5 * norms.mean()
+
+
+def test_seeds_repeat_and_differ():
+    cluster = chosen(1, 2, 3)
+    one, same, other = (
+        [c.fingerprint() for c in matched_random_clusters(table(60), cluster, 4, seed)]
+        for seed in (0, 0, 1)
+    )
+    assert one == same
+    assert len(set(one) | set(other)) == 8
+
+
+@pytest.mark.parametrize(
+    ("cluster", "words"),
+    [(chosen(*range(7)), "too few"), (chosen(1, vector=(0.5,)), "own doses")],
+)
+def test_what_cannot_be_matched_is_said(cluster, words):
+    with pytest.raises(UserError, match=words):
+        matched_random_clusters(table(12), cluster, 1)
+
+
+def test_beyond_counts_on_the_side_of_the_effect():
+    assert beyond(0.3, [0.1, 0.31, -0.5, 0.3]) == 2
+    assert beyond(-0.3, [-0.1, -0.31, 0.5, 0.0]) == 3
+    assert beyond(0.0, [0.1, -0.1]) == 1
