@@ -52,9 +52,9 @@ IGNORE = -100  # no language target at this token
 class CloneConfig:
     """Everything that decides the weights."""
 
-    demos: int = 4000
-    """demonstrations"""
-    steps: int = 4000
+    demos: int = 100
+    """demonstrations; few, so that reinforcement learning has something to gain (docs/policy.md)"""
+    steps: int = 2000
     batch: int = 64
     """frames per step"""
     draws: int = 4
