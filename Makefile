@@ -3,7 +3,7 @@
 .PHONY: help setup demo test check format policy card steering bench fuzz pictures recorded clean
 
 RUN := .venv/bin/
-DEMOS ?= 4000
+DEMOS ?= 100
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' Makefile | expand -t 12
@@ -30,8 +30,8 @@ format:  ## mend what can be mended
 	$(RUN)ruff check --fix .
 	$(RUN)ruff format .
 
-policy: setup  ## rebuild the embedded policy's weights from nothing (DEMOS=150 for a variant)
-	$(RUN)python -P -m engine.policies.clone --demos $(DEMOS) $(if $(filter-out 4000,$(DEMOS)),--build build/policy-$(DEMOS) --out build/policy-$(DEMOS)/smolvla_tabletop)
+policy: setup  ## rebuild the embedded policy's weights from nothing (DEMOS=4000 for a variant)
+	$(RUN)python -P -m engine.policies.clone --demos $(DEMOS) $(if $(filter-out 100,$(DEMOS)),--build build/policy-$(DEMOS) --out build/policy-$(DEMOS)/smolvla_tabletop)
 
 card: setup  ## measure the embedded policy again and rewrite docs/policy.md
 	$(RUN)python -P scripts/policy_card.py

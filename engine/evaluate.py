@@ -1,6 +1,7 @@
 """Roll out held-out scenes without writing a trace: for model cards, sweeps and evaluation."""
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import nullcontext
 
 import numpy as np
 
@@ -20,7 +21,7 @@ def rollouts(
     *,
     told: Callable[[str, int], str] = lambda instruction, init_state: instruction,
     film: bool = False,
-    workers: int = 1,
+    env: VectorEnv | None = None,
 ) -> Iterator[tuple[EpisodePlan, EpisodeRecord, list[np.ndarray]]]:
     """Play one episode a scene seed; scene and noise of a seed are the same for every actor.
 
@@ -33,7 +34,7 @@ def rollouts(
         seeds: scene seeds; the initial state is seed mod the suite's number of them.
         told: from the scene's own instruction and initial state to what the policy is told.
         film: keep frames, which costs a rendering at video size every step.
-        workers: environment processes.
+        env: BATCH environments of that task, which stay open; made and closed here if absent.
     """
     module = load_suite(suite)
     plans = []
@@ -52,8 +53,8 @@ def rollouts(
                 video=film,
             )
         )
-    with VectorEnv(suite, task_id, BATCH, workers) as env:
+    with nullcontext(env) if env else VectorEnv(suite, task_id, BATCH, 1) as playing:
         for start in range(0, len(plans), BATCH):
             block = plans[start : start + BATCH]
-            for plan, (record, frames) in zip(block, run_block(env, actor, block), strict=True):
+            for plan, (record, frames) in zip(block, run_block(playing, actor, block), strict=True):
                 yield plan, record, frames

@@ -19,8 +19,9 @@ import numpy as np
 from tqdm import tqdm
 
 from analysis.stats import wilson
-from engine.actor import Actor, Decision, Request
+from engine.actor import BATCH, Actor, Decision, Request
 from engine.envs.tabletop import COLOURS, N_INIT_STATES, SUITE, TASKS, instruction_of, targets_of
+from engine.envs.vector import VectorEnv
 from engine.evaluate import rollouts
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.policies.smolvla import EMBEDDED, load_policy
@@ -84,7 +85,7 @@ def evaluate(
         other = COLOURS[(COLOURS.index(named) + shift) % len(COLOURS)]
         return f"{text.replace(named, other)} {say}".strip()
 
-    played = rollouts(actor, SUITE, task_id, seeds, told=told)
+    played = rollouts(actor, SUITE, task_id, seeds, told=told, env=env_of(task_id))
     return [_outcome(plan, record) for plan, record, _ in played]
 
 
@@ -148,6 +149,12 @@ def actor_of(policy: str, kind: str, replan: int) -> Actor:
     return Actor(loaded, sampler, replan)
 
 
+@functools.cache
+def env_of(task_id: int) -> VectorEnv:
+    """The environments of a task; they end with this process."""
+    return VectorEnv(SUITE, task_id, BATCH, 1)
+
+
 def run_cell(policy: str, cell: Cell) -> dict:
     """One measurement as plain numbers."""
     actor = actor_of(policy, cell.actor, cell.replan)
@@ -196,6 +203,7 @@ def card(results: dict, training: dict) -> str:
         version=training["version"],
         sha256=results["sha256"],
         last_seed=results["n"] - 1,
+        scenes=results["n"],
         n_phrases=len(instructions),
         n_words=results["n_words"],
         frames=training["frames"],

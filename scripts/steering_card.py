@@ -23,8 +23,9 @@ from tqdm import tqdm
 from analysis.controls import beyond, matched_random_clusters
 from analysis.neurons import choose_cluster
 from analysis.stats import paired_difference, wilson
-from engine.actor import Actor
+from engine.actor import BATCH, Actor
 from engine.envs.tabletop import SUITE, TASKS
+from engine.envs.vector import VectorEnv
 from engine.evaluate import rollouts
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.neurons import neuron_table
@@ -33,7 +34,7 @@ from traces.errors import UserError
 from traces.intervention import Intervention, Site
 
 TEMPLATE = Path(__file__).with_suffix(".md")
-DOSES = (2.0, 4.0, 8.0)
+DOSES = (4.0, 8.0)
 CONCEPTS = {"fast": 1.0, "slow": -1.0}  # name and the sign its effect on MEED should have
 WORDS = {"fast": "quickly", "slow": "slowly"}
 SEARCH_FROM, TEST_FROM = 200, 0  # first scene seeds of the two rounds
@@ -59,6 +60,12 @@ def _loaded(policy: str):
     return load_policy(policy)
 
 
+@functools.cache
+def _env() -> VectorEnv:
+    """The environments; they end with this process."""
+    return VectorEnv(SUITE, TASK, BATCH, 1)
+
+
 def play(policy: str, arm: Arm) -> dict:
     """MEED in cm, success and a digest of all actions, per episode."""
     loaded = _loaded(policy)
@@ -73,7 +80,7 @@ def play(policy: str, arm: Arm) -> dict:
     scenes = range(arm.first, arm.first + arm.n)
     meed, success, actions = [], [], hashlib.sha256()
     for _, record, _ in rollouts(
-        actor, SUITE, TASK, scenes, told=lambda text, _: f"{text} {arm.say}".strip()
+        actor, SUITE, TASK, scenes, told=lambda text, _: f"{text} {arm.say}".strip(), env=_env()
     ):
         path = np.vstack([record.steps["ee_pos"], record.episode["final_ee_pos"]])
         meed.append(100 * float(np.linalg.norm(np.diff(path, axis=0), axis=1).mean()))
