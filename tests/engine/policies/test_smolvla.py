@@ -1,5 +1,6 @@
 import json
 import shutil
+from dataclasses import asdict
 
 import numpy as np
 import pytest
@@ -7,7 +8,7 @@ import torch
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 
 from engine.policies.calibrate import calibrate, ffn_mean_squares
-from engine.policies.clone import flow_matching_loss
+from engine.policies.clone import VERSION, CloneConfig, flow_matching_loss
 from engine.policies.smolvla import EMBEDDED, EMBEDDED_FOLDER, load_policy, policy_state
 from engine.policies.tiny import new_policy, save_vlm_folder
 from engine.policies.words import SPEED_WORDS, build_tokenizer
@@ -32,7 +33,14 @@ def test_it_is_lerobots_own_class_and_small(loaded):
     assert type(loaded.policy) is SmolVLAPolicy
     assert (EMBEDDED_FOLDER / "model.safetensors").stat().st_size < 12e6
     assert not any(p.requires_grad for p in loaded.policy.parameters())
-    assert json.loads((EMBEDDED_FOLDER / "training.json").read_text())["version"] == 1
+
+
+def test_the_weights_are_those_of_the_recipe():
+    """What `make policy` would train now is what was trained."""
+    training = json.loads((EMBEDDED_FOLDER / "training.json").read_text())
+    assert training["version"] == VERSION
+    assert training["clone"] == asdict(CloneConfig())
+    assert training["curve"][-1]["step"] == CloneConfig().steps
 
 
 def test_the_folder_loads_after_being_moved(loaded, tmp_path):
