@@ -23,6 +23,7 @@ JSON_ATTRIBUTES = (
     "hook_map",
     "likelihood",
 )
+INTEGER_ATTRIBUTES = ("n_action_steps", "K", "H", "A", "Z", "language_length", "shard")
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class TraceHeader:
     language_length: int = 0
     """W, the padded number of language tokens."""
 
+    def __post_init__(self) -> None:
+        for name in ("run_id", "kind", "created_utc"):
+            if not isinstance(getattr(self, name), str):
+                raise BadRecord(name, "a text", type(getattr(self, name)).__name__)
+        for name in JSON_ATTRIBUTES:
+            if not isinstance(getattr(self, name), dict):
+                raise BadRecord(name, "a JSON object", type(getattr(self, name)).__name__)
+
     @property
     def sizes(self) -> dict[str, int]:
         """Size of each axis letter that is the same for every row."""
@@ -84,7 +93,7 @@ class TraceHeader:
         if "intervention" in known:
             text = known["intervention"]
             known["intervention"] = None if text == "null" else Intervention.from_json(text)
-        for name in ("n_action_steps", "K", "H", "A", "Z", "language_length"):
+        for name in INTEGER_ATTRIBUTES:
             if name in known:
                 known[name] = int(known[name])
         return cls(**({"run_id": "", "kind": "", "created_utc": ""} | known))

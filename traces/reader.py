@@ -13,8 +13,9 @@ import h5py
 import numpy as np
 
 from traces.columns import moments
-from traces.errors import MissingFile, NewerFormat, NotATrace, UnknownName
+from traces.errors import NewerFormat, NotATrace, UnknownName
 from traces.header import SiteInfo, TraceHeader
+from traces.safety import SafeGroup, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
 
 Columns = dict[str, np.ndarray]
@@ -31,7 +32,7 @@ class TraceReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.partial = self.path.suffix == ".partial"
-        self._file = _opened(self.path, self.partial)
+        self._file = opened(self.path, swmr=self.partial)
         try:
             self.header = _header(self.path, self._file)
             self.n_episodes, self.n_steps, self.n_decisions = self._complete()
@@ -51,6 +52,7 @@ class TraceReader:
         ]
         step_stop, decision_stop = spans[0] + spans[1], spans[2] + spans[3]  # (E,), (E,)
         whole = (step_stop <= lengths["steps"]) & (decision_stop <= lengths["decisions"])
+        whole &= (np.minimum.reduce(spans) >= 0) & (step_stop >= 0) & (decision_stop >= 0)
         if self.partial:
             whole &= self._file["episodes/uid"][: lengths["episodes"]] != b""
             n_episodes = int(np.argmin(whole)) if not whole.all() else len(whole)
@@ -108,8 +110,8 @@ class TraceReader:
     def sites(self) -> list[SiteInfo]:
         """Return the sites whose activations were recorded, in the order of their towers."""
         infos = [
-            SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
-            for group in self._file.get("activations", {}).values()
+            _site_info(self.path, name, group)
+            for name, group in self._file.get("activations", {}).items()
         ]
         return sorted(infos, key=lambda site: (site.tower, site.layer, site.name))
 
@@ -157,7 +159,7 @@ class TraceReader:
         """Return how many finite values of a site were too large for its type."""
         return int(self._site(site)["overflow"][0])
 
-    def _site(self, site: str) -> h5py.Group:
+    def _site(self, site: str) -> SafeGroup:
         sites = self._file.get("activations", {})
         if site not in sites:
             raise UnknownName("activation site", site, sites)
@@ -224,6 +226,11 @@ class TraceReader:
         start, stop = np.searchsorted(group["step"][:length], self.step_span(episode))
         return int(start), int(stop)
 
+    def datasets(self) -> list[tuple[str, h5py.Dataset]]:
+        """Return every dataset of the file by its path, also those the format does not know."""
+        found = sorted(walk(self._file), key=lambda entry: entry[0])
+        return [(name, dataset) for name, dataset in found if not isinstance(dataset, str)]
+
     def _read(self, table: str, names: tuple[str, ...], start: int, stop: int) -> Columns:
         group = self._file[table]
         for name in names:
@@ -243,10 +250,17 @@ class TraceReader:
         self.close()
 
 
-def _columns(table: str, group: h5py.Group) -> list[str]:
+def _columns(table: str, group: SafeGroup) -> list[str]:
     """Return the columns of the format that a table has."""
     fields = TABLES.get(table) or OBJECTS
     return [field.name for field in fields if field.name in group]
+
+
+def _site_info(path: Path, name: str, group: SafeGroup) -> SiteInfo:
+    try:
+        return SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NotATrace(path, f"activations/{name} does not say what it is ({error})") from error
 
 
 def _decoded(column: h5py.Dataset, start: int, stop: int) -> np.ndarray:
@@ -254,29 +268,7 @@ def _decoded(column: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     return np.char.decode(rows, "utf-8") if rows.dtype.kind == "S" else rows
 
 
-def _opened(path: Path, partial: bool) -> h5py.File:
-    if not path.exists():
-        raise MissingFile(path)
-    try:
-        return h5py.File(path, "r", swmr=partial, locking=False, rdcc_nbytes=2**20)
-    except OSError as error:
-        raise NotATrace(path, _why(path, str(error))) from error
-
-
-def _why(path: Path, complaint: str) -> str:
-    """Say in a person's words why HDF5 did not open a file."""
-    if path.is_dir():
-        return "it is a folder"
-    if "signature not found" in complaint:
-        return "it is not an HDF5 file"
-    if "truncated" in complaint:
-        return "the file is cut off"
-    if "already open for write" in complaint:
-        return f"it was never closed; rename it to {path.name}.partial to read what is complete"
-    return complaint
-
-
-def _header(path: Path, file: h5py.File) -> TraceHeader:
+def _header(path: Path, file: SafeGroup) -> TraceHeader:
     if file.attrs.get("format") != FORMAT:
         raise NotATrace(path, f"it is HDF5, but its attribute `format` is not '{FORMAT}'")
     found = int(file.attrs.get("format_version", 0))

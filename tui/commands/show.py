@@ -9,7 +9,6 @@ import click
 from tui.terminal import Exit, one_line, to_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
 
     from rich.table import Table
 
@@ -71,25 +70,20 @@ def summarise(trace: "TraceReader") -> dict:
         "steps": trace.n_steps,
         "decisions": trace.n_decisions,
         "versions": header.versions,
-        "datasets": _datasets(trace.path, trace.partial),
+        "datasets": _datasets(trace),
         "sites": [asdict(site) for site in trace.sites()],
     }
 
 
-def _datasets(path: "Path", partial: bool) -> list[dict]:
+def _datasets(trace: "TraceReader") -> list[dict]:
     """List every dataset of a file, as stored: shape, type and bytes on the disk."""
-    import h5py
+    from h5py import check_string_dtype
 
     found = []
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            kind = "text" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
-            stored = item.id.get_storage_size()
-            found.append({"name": name, "shape": item.shape, "dtype": kind, "bytes": stored})
-
-    with h5py.File(path, "r", swmr=partial, locking=False) as file:
-        file.visititems(visit)
+    for name, dataset in trace.datasets():
+        kind = "text" if check_string_dtype(dataset.dtype) else str(dataset.dtype)
+        stored = dataset.id.get_storage_size()
+        found.append({"name": name, "shape": dataset.shape, "dtype": kind, "bytes": stored})
     return found
 
 
