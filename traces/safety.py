@@ -8,16 +8,21 @@ it is asked for; what nobody asks for is never opened.
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import h5py
 import numpy as np
-from h5py import h5a, h5d, h5l, h5o, h5s, h5t, h5z
+from h5py import h5a, h5d, h5f, h5l, h5o, h5p, h5pl, h5s, h5t, h5z
+from h5py._objects import phil
 
 from traces.errors import MissingFile, NotATrace
 from traces.schema import OPTIONAL_TABLES, TABLES, Field
 
+ATTEMPTS = 20
+"""Of reading a place whose checksum is wrong, because it is being written: 1 ms altogether."""
 ATTRIBUTE_BYTES = 16 * 2**20
 CHUNK_BYTES = 64 * 2**20
 UNWRITTEN_BYTES = 32 * 2**20
@@ -29,6 +34,7 @@ MANY = 10_000
 FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF}
 """Filters that come with h5py; any other would be loaded from elsewhere."""
 COMPRESSION = {h5z.FILTER_DEFLATE, h5z.FILTER_LZF}
+GROUPS = {*TABLES, *(name.partition("/")[0] for name in OPTIONAL_TABLES)}
 KINDS = {"bool": "b", "int": "iu", "uint": "iu", "float": "f"}
 
 
@@ -47,11 +53,42 @@ def opened(path: Path, *, swmr: bool) -> SafeGroup:
         raise MissingFile(path)
     if not path.is_file() and not path.is_dir():
         raise NotATrace(path, "it is not a file but a pipe or a device")
+    flags = h5f.ACC_RDONLY | (h5f.ACC_SWMR_READ if swmr else 0)
     try:
-        file = h5py.File(path, "r", swmr=swmr, locking=False, rdcc_nbytes=2**20)
+        with _no_plugins():
+            file = h5py.File(h5f.open(bytes(path), flags, _access()))
     except OSError as error:
         raise NotATrace(path, _why(path, str(error))) from error
     return SafeGroup(path, file, path.stat().st_size)
+
+
+def _access() -> h5p.PropFAID:
+    """How a file is opened: no lock, a small cache, and an end to trying damaged places again.
+
+    Where a checksum in a growing file fails, HDF5 reads again up to 100 times and waits twice as
+    long before each: damage would take it centuries.  h5py does not offer the setting.
+    """
+    access = h5p.create(h5p.FILE_ACCESS)
+    access.set_fclose_degree(h5f.CLOSE_STRONG)
+    access.set_file_locking(False, True)
+    access.set_cache(0, 521, 2**20, 0.75)
+    with phil:
+        library = ctypes.PyDLL(h5p.__file__)
+        library.H5Pset_metadata_read_attempts(ctypes.c_int64(access.id), ctypes.c_uint(ATTEMPTS))
+    return access
+
+
+@contextmanager
+def _no_plugins() -> Iterator[None]:
+    """What HDF5 does not recognise it offers to plugins, from folders on the disk: not here."""
+    folders = [h5pl.get(i) for i in range(h5pl.size())]
+    for _ in folders:
+        h5pl.remove(0)
+    try:
+        yield
+    finally:
+        for folder in folders:
+            h5pl.append(folder)
 
 
 def _why(path: Path, complaint: str) -> str:
@@ -131,6 +168,8 @@ class SafeGroup(Mapping):
             why = _outside(found) or _incredible(found, self._n_bytes)
             if not why and (field := _field(place)):
                 why = _mismatch(found, field)
+            if not why and place in GROUPS:
+                why = "is a column, not a table"
             if why:
                 raise NotATrace(self.path, f"{place} {why}")
             return h5py.Dataset(found)
