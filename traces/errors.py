@@ -6,6 +6,7 @@
     ├── FileExists              refusing to overwrite
     ├── UnwritableFolder        cannot create files there
     ├── DiskFull                refusing to begin a write that would not fit
+    ├── WriteFailed             a write that failed half way
     ├── NotATrace               exists, but is not a readable vla-trace file
     ├── NewerFormat             written by a later vla-trace
     ├── UnknownName             a name that is not in the list of names that exist
@@ -115,6 +116,19 @@ class DiskFull(UserError):
         self.path = Path(path)
         self.needed_bytes = needed_bytes
         self.free_bytes = free_bytes
+
+
+class WriteFailed(UserError):
+    """A write failed half way; the file takes no more, what was complete in it stays readable."""
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        full = "No space left" in why or "errno = 28" in why
+        super().__init__(
+            f"could not write {path}: {'the disk is full' if full else why}; the episodes that "
+            f"were complete are in it: vla-trace show {path}"
+        )
+        self.path = Path(path)
+        self.why = why
 
 
 class NotATrace(UserError):

@@ -3,8 +3,8 @@
     NAME.h5.partial   while it is written; opens with `swmr=True` up to its last complete episode
     NAME.h5           after `close`; the content is on the disk before the name appears
 
-The row in episodes/ is written after everything it points to has been flushed, and its uid after
-the rest of the row, so whoever finds a uid finds the whole episode, whenever the writer was killed.
+An episode's uid is written after all the rest of it has been flushed, so whoever finds a uid finds
+the whole episode, whenever the writer was killed.
 """
 
 from __future__ import annotations
@@ -12,15 +12,18 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from traces.columns import as_activation, as_table, merged, moments
-from traces.errors import BadRecord, DiskFull, FileExists, UnwritableFolder
+from traces.activations import ArrayLike, Arriving, SiteWriter, append_activations, appended
+from traces.columns import as_table
+from traces.errors import BadRecord, DiskFull, FileExists, UnwritableFolder, WriteFailed
 from traces.header import SiteInfo, TraceHeader
 from traces.layout import create_sites, create_tables
 from traces.schema import DECISIONS, EPISODES, FRAMES, OBJECTS, SIM_STATE, STEPS, TABLES, Field
@@ -32,8 +35,10 @@ LIBVER = ("v110", "v110")
 """The oldest file format that survives a crash, so that older HDF5 libraries read it too."""
 SPARE_BYTES = 64 * 2**20
 """Disk space that a write leaves free, for chunks it begins and for the files of others."""
-_abandoned: list[h5py.File] = []
-"""Files whose last write failed.
+CACHE_BYTES = 2**19
+"""Chunks of one column that stay in memory, so that the last one is not read back to be filled."""
+_abandoned: list[object] = []
+"""Files whose last write failed, with their datasets.
 
 HDF5 crashes the process when it closes such a file, so they stay open for as long as it lives.
 """
@@ -53,8 +58,8 @@ class EpisodeRecord:
     """Columns of steps/, (n_steps, ...); `decision` counts within the episode."""
     decisions: dict[str, np.ndarray]
     """Columns of decisions/, (n_decisions, ...); `chain` is dropped unless the trace keeps it."""
-    activations: dict[str, np.ndarray] = field(default_factory=dict)
-    """Site name to (n_decisions, *shape), for every site of the trace."""
+    activations: dict[str, ArrayLike] = field(default_factory=dict)
+    """Site name to (n_decisions, *shape), for every site of the trace; read block by block."""
     activation_decisions: dict[str, Sequence[int]] = field(default_factory=dict)
     """Site name to the decisions its rows belong to, where these are not all, ascending."""
     objects: dict[str, np.ndarray] | None = None
@@ -100,8 +105,7 @@ class TraceWriter:
             raise BadRecord("sites", "different names", [site.name for site in sites])
         self._decision_fields = tuple(f for f in DECISIONS if keep_chain or f.name != "chain")
         self._object_names = tuple(object_names)
-        self._moments = {site.name: _no_moments(site.shape[-1]) for site in sites}
-        self._overflow = dict.fromkeys(self.sites, 0)
+        self._worker = ThreadPoolExecutor(max_workers=1)
         self._whole = True
         self._file = self._created_file()
         try:
@@ -114,6 +118,12 @@ class TraceWriter:
             if object_names:
                 self._file["objects"].attrs["names"] = json.dumps(self._object_names)
             create_sites(self._file, sites)
+            self._columns = {
+                f"{place}/{name}": self._file[place][name]
+                for place in tables
+                for name in self._file[place]
+            }
+            self._sites = [SiteWriter(self._file[f"activations/{s.name}"], s) for s in sites]
             self._file.flush()
             self._file.swmr_mode = True
         except BaseException:
@@ -129,7 +139,7 @@ class TraceWriter:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._check_space(0)
             return h5py.File(
-                self.partial, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=2**20
+                self.partial, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=CACHE_BYTES
             )
         except OSError as error:
             if self.partial.exists():  # another writer was faster
@@ -150,10 +160,12 @@ class TraceWriter:
             raise BadRecord("table", f"one of {', '.join(SIDE_TABLES)}", repr(table))
         n_rows = len(next(iter(columns.values()), ()))
         checked = as_table(table, TABLES[table], columns, n_rows, self.header.sizes)
-        self._write([_placed(table, checked)])
+        rows = _placed(table, checked)
+        with self._writing(_nbytes(rows)):
+            self._append(rows)
 
     def write_episode(self, record: EpisodeRecord) -> None:
-        """Check a record, append all of it, then its row in episodes/, then its uid."""
+        """Check a record, append all of it, then its uid."""
         n_steps = len(record.steps.get("t", ()))
         n_decisions = len(record.decisions.get("t", ()))
         first_step, first_decision, number = (
@@ -184,8 +196,7 @@ class TraceWriter:
             "decisions",
             as_table("decisions", self._decision_fields, decisions, n_decisions, sizes),
         )
-        for site in self.sites.values():
-            body |= self._activation(site, record, first_decision, n_decisions)
+        arriving = [self._activation(s, record, first_decision, n_decisions) for s in self._sites]
         if unknown := record.activations.keys() - self.sites.keys():
             raise BadRecord("activations", f"the sites {sorted(self.sites)}", sorted(unknown))
         if record.objects is not None:
@@ -202,32 +213,20 @@ class TraceWriter:
         uid = {"episodes/uid": row.pop("episodes/uid")}
         if not uid["episodes/uid"][0]:
             raise BadRecord("episodes/uid", "a name", "an empty text")
-        self._write([body, row, uid])
+        with self._writing(_nbytes(body) + sum(rows.nbytes for rows in arriving)):
+            append_activations(arriving, self._worker)
+            self._append(body | row)
+            self._append(uid)
 
     def _activation(
-        self, site: SiteInfo, record: EpisodeRecord, first: int, n_decisions: int
-    ) -> dict[str, np.ndarray]:
-        """Return the site's new rows, and its statistics with them included."""
-        place = f"activations/{site.name}"
+        self, writer: SiteWriter, record: EpisodeRecord, first_decision: int, n_decisions: int
+    ) -> Arriving:
+        name = writer.site.name
         local = np.asarray(
-            record.activation_decisions.get(site.name, np.arange(n_decisions)), dtype=np.int64
+            record.activation_decisions.get(name, np.arange(n_decisions)), dtype=np.int64
         )
-        _check_indices(f"{place}/decision", local, n_decisions, ascending=True)
-        given = record.activations.get(site.name)
-        if given is None:
-            if local.size:
-                raise BadRecord(place, "values for every episode", "nothing")
-            given = np.zeros((0, *site.shape))
-        values, overflow = as_activation(place, given, (len(local), *site.shape), site.dtype)
-        n, mean, m2 = merged(self._moments[site.name], moments(values))
-        return {
-            f"{place}/decision": local + first,
-            f"{place}/values": values,
-            f"{place}/n": n,
-            f"{place}/mean": mean,
-            f"{place}/m2": m2,
-            f"{place}/overflow": np.array([self._overflow[site.name] + overflow]),
-        }
+        _check_indices(f"activations/{name}/decision", local, n_decisions, ascending=True)
+        return writer.checked(record.activations.get(name), local, first_decision)
 
     def _objects(
         self, given: Mapping[str, Sequence], first_step: int, n_steps: int
@@ -269,30 +268,26 @@ class TraceWriter:
             raise BadRecord(place, f"what `{argument}` of the writer announced", "a new table")
 
     def _rows(self, name: str) -> int:
-        return self._file[name].shape[0]
+        return len(self._columns[name])
 
-    def _write(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Append batches of columns, each flushed before the next one begins."""
+    @contextmanager
+    def _writing(self, n_bytes: int) -> Iterator[None]:
+        """Refuse what cannot succeed; whatever fails nevertheless leaves the file for good."""
         if not self._whole:
             raise BadRecord(str(self.partial), "a file whose last write succeeded", "a failed one")
-        self._check_space(sum(rows.nbytes for batch in batches for rows in batch.values()))
+        self._check_space(n_bytes)
         self._whole = False
-        for batch in batches:
-            for name, rows in batch.items():
-                dataset = self._file[name]
-                if dataset.maxshape[0] is not None:  # fixed size: statistics, written in place
-                    dataset[...] = rows
-                elif len(rows):
-                    start = dataset.shape[0]
-                    dataset.resize(start + len(rows), axis=0)
-                    dataset[start:] = rows
-            self._file.flush()
-        for site in self.sites:
-            place = f"activations/{site}"
-            if f"{place}/n" in batches[0]:
-                self._moments[site] = tuple(batches[0][f"{place}/{m}"] for m in ("n", "mean", "m2"))
-                self._overflow[site] = int(batches[0][f"{place}/overflow"][0])
+        try:
+            yield
+        except (OSError, RuntimeError) as error:
+            raise WriteFailed(self.partial, str(error)) from error
         self._whole = True
+
+    def _append(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Append rows to some columns and hand everything so far to the system."""
+        for name, rows in columns.items():
+            appended(self._columns[name], rows)
+        self._file.flush()
 
     def _check_space(self, n_bytes: int) -> None:
         """Refuse while the file is still sound: after a failed write HDF5 cannot be trusted."""
@@ -306,10 +301,11 @@ class TraceWriter:
         After a failed write the file keeps its `.partial` name, under which it stays readable.
         """
         if not self._whole:
-            _abandoned.append(self._file)
+            _abandoned.append((self._file, self._columns, self._sites))
             return self.partial
         if not self._file:
             return self.path
+        self._worker.shutdown()
         self._file.close()
         _sync(self.partial)
         if self.path.exists():
@@ -325,6 +321,7 @@ class TraceWriter:
         if kind is None or not self._whole:
             self.close()
         else:
+            self._worker.shutdown()
             self._file.close()
 
 
@@ -332,8 +329,8 @@ def _placed(place: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return {f"{place}/{name}": rows for name, rows in columns.items()}
 
 
-def _no_moments(n_units: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros(n_units, np.int64), np.zeros(n_units), np.zeros(n_units)
+def _nbytes(columns: Mapping[str, np.ndarray]) -> int:
+    return sum(rows.nbytes for rows in columns.values())
 
 
 def _refuse_derived(place: str, fields: Sequence[Field], given: Mapping[str, object]) -> None:

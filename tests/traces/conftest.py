@@ -1,6 +1,7 @@
 """Builders of small but complete traces."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -159,12 +160,10 @@ def write_trace(path, numbers=(0, 1, 2), **changes):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     """The builders of this file, for test modules (which cannot import each other)."""
-    import types
-
-    return types.SimpleNamespace(
+    return SimpleNamespace(
         header=make_header,
         record=make_record,
         writer=make_writer,

@@ -1,4 +1,3 @@
-import runpy
 import subprocess
 import sys
 import types
@@ -38,8 +37,7 @@ def contents(path):
     replan=st.integers(1, 4),
     seed=st.integers(0, 99),
 )
-def test_what_is_written_is_read(build_session, tmp_path_factory, lengths, replan, seed):
-    build = build_session
+def test_what_is_written_is_read(build, tmp_path_factory, lengths, replan, seed):
     path = tmp_path_factory.mktemp("trace") / "a.h5"
     records = [build.record(i, n, replan, seed) for i, n in enumerate(lengths)]
     with build.writer(path) as writer:
@@ -83,12 +81,6 @@ def check_rows(trace, i, record):
     for state, given in zip(states, record.sim_state[1], strict=True):
         np.testing.assert_array_equal(state, given)
     assert trace.frames("wrist", episode=i)[1] == []
-
-
-@pytest.fixture(scope="session")
-def build_session():
-    names = runpy.run_path(str(Path(__file__).parent / "conftest.py"))
-    return types.SimpleNamespace(record=names["make_record"], writer=names["make_writer"])
 
 
 def test_equal_inputs_give_equal_bytes_but_for_the_clock(build, tmp_path):
@@ -213,7 +205,7 @@ def test_an_exception_leaves_a_readable_partial(build, tmp_path):
 
 FILLED = """
 import os, resource, runpy, sys
-from traces.errors import BadRecord
+from traces.errors import BadRecord, WriteFailed
 build = runpy.run_path("tests/traces/conftest.py")
 written = 0
 try:
@@ -222,7 +214,8 @@ try:
         while True:
             writer.write_episode(build["make_record"](written, n_steps=40))
             written += 1
-except (OSError, RuntimeError):
+except WriteFailed as failed:
+    print(failed)
     try:
         writer.write_episode(build["make_record"](0))
     except BadRecord as refused:
@@ -238,7 +231,9 @@ def test_a_failed_write_spares_the_process_and_what_was_written(tmp_path):
     command = [sys.executable, "-c", FILLED, str(path)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    refused, written = done.stdout.splitlines()
+    failed, refused, written = done.stdout.splitlines()
+    assert failed.startswith(f"could not write {path}.partial: ")
+    assert failed.endswith(f"are in it: vla-trace show {path}.partial")
     assert "expected a file whose last write succeeded" in refused
     assert int(written) > 2
     assert not path.exists()
