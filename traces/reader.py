@@ -13,7 +13,7 @@ import h5py
 import numpy as np
 
 from traces.columns import moments
-from traces.errors import NewerFormat, NotATrace, UnknownName
+from traces.errors import NewerFormat, NotATrace, UnknownName, UserError
 from traces.header import SiteInfo, TraceHeader
 from traces.safety import SafeGroup, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
@@ -34,7 +34,7 @@ class TraceReader:
         self.partial = self.path.suffix == ".partial"
         self._file = opened(self.path, swmr=self.partial)
         try:
-            self.header = _header(self.path, self._file)
+            self.header = read_header(self.path, self._file)
             self.n_episodes, self.n_steps, self.n_decisions = self._complete()
         except (KeyError, OSError, RuntimeError) as error:
             self._file.close()
@@ -268,16 +268,19 @@ def _decoded(column: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     return np.char.decode(rows, "utf-8") if rows.dtype.kind == "S" else rows
 
 
-def _header(path: Path, file: SafeGroup) -> TraceHeader:
-    if file.attrs.get("format") != FORMAT:
-        raise NotATrace(path, f"it is HDF5, but its attribute `format` is not '{FORMAT}'")
-    found = int(file.attrs.get("format_version", 0))
-    if found > FORMAT_VERSION:
-        raise NewerFormat(path, found, FORMAT_VERSION)
-    for table in ("episodes", "steps", "decisions"):
-        if table not in file:
-            raise NotATrace(path, f"it has no table '{table}'")
+def read_header(path: Path, file: SafeGroup) -> TraceHeader:
+    """Return the root attributes of an open file, or say why it is no trace of ours."""
     try:
+        if str(file.attrs.get("format")) != FORMAT:
+            raise NotATrace(path, f"it is HDF5, but its attribute `format` is not '{FORMAT}'")
+        found = int(file.attrs.get("format_version", 0))
+        if found > FORMAT_VERSION:
+            raise NewerFormat(path, found, FORMAT_VERSION)
+        for table in ("episodes", "steps", "decisions"):
+            if table not in file:
+                raise NotATrace(path, f"it has no table '{table}'")
         return TraceHeader.from_attributes(file.attrs)
-    except (ValueError, TypeError) as error:
+    except (NotATrace, NewerFormat):
+        raise
+    except (UserError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise NotATrace(path, f"its attributes cannot be read ({error})") from error
