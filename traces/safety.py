@@ -20,6 +20,7 @@ from h5py._objects import phil
 
 from traces.errors import MissingFile, NotATrace
 from traces.schema import OPTIONAL_TABLES, TABLES, Field
+from traces.torn import GrowingDataset
 
 ATTEMPTS = 20
 """Of reading a place whose checksum is wrong, because it is being written: 1 ms altogether."""
@@ -172,7 +173,7 @@ class SafeGroup(Mapping):
                 why = "is a column, not a table"
             if why:
                 raise NotATrace(self.path, f"{place} {why}")
-            return h5py.Dataset(found)
+            return (GrowingDataset if self.group.file.swmr_mode else h5py.Dataset)(found)
         if isinstance(found, h5py.h5g.GroupID):
             return SafeGroup(self.path, h5py.Group(found), self._n_bytes)
         raise NotATrace(self.path, f"{place} is neither a table nor a column")
