@@ -57,9 +57,13 @@ class TraceHeader:
     Z: int = 0
     language_length: int = 0
     """W, the padded number of language tokens."""
+    recording: str = ""
+    """Equal in all shards of one condition's recording, and in no other file; empty: unknown."""
+    shard: int = 0
+    """Place of this file in its recording, from 0."""
 
     def __post_init__(self) -> None:
-        for name in ("run_id", "kind", "created_utc"):
+        for name in ("run_id", "kind", "created_utc", "recording"):
             if not isinstance(getattr(self, name), str):
                 raise BadRecord(name, "a text", type(getattr(self, name)).__name__)
         for name in JSON_ATTRIBUTES:
