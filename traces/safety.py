@@ -36,6 +36,8 @@ FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FI
 """Filters that come with h5py; any other would be loaded from elsewhere."""
 COMPRESSION = {h5z.FILTER_DEFLATE, h5z.FILTER_LZF}
 GROUPS = {*TABLES, *(name.partition("/")[0] for name in OPTIONAL_TABLES)}
+DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
+"""What h5py raises where a file is damaged."""
 KINDS = {"bool": "b", "int": "iu", "uint": "iu", "float": "f"}
 
 
@@ -218,17 +220,26 @@ def walk(group: SafeGroup) -> Iterator[tuple[str, h5py.Dataset | str]]:
     waiting = [("", group)]
     while waiting:
         prefix, here = waiting.pop()
-        for name in here:
+        try:
+            names = list(here)
+        except (NotATrace, *DAMAGE) as error:
+            yield prefix.rstrip("/"), _reason(error)
+            continue
+        for name in names:
             try:
                 entry = here[name]
-            except NotATrace as refused:
-                yield prefix + name, refused.why
+            except (NotATrace, *DAMAGE) as error:
+                yield prefix + name, _reason(error)
                 continue
             if not isinstance(entry, SafeGroup):
                 yield prefix + name, entry
             elif (address := _address(entry.group)) not in visited:
                 visited.add(address)
                 waiting.append((f"{prefix}{name}/", entry))
+
+
+def _reason(error: Exception) -> str:
+    return error.why if isinstance(error, NotATrace) else f"cannot be opened: {error}"
 
 
 def _raw(name: str) -> bytes:

@@ -19,6 +19,7 @@ COMMANDS = {
     "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
+    "check": ("tui.commands.check:command", "Check traces from end to end."),
     "doctor": ("tui.commands.doctor:command", "Check this machine; say how to mend it."),
 }
 """Name -> (module:function, help line). The line is here so that --help imports no sub-command."""

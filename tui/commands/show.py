@@ -9,7 +9,6 @@ import click
 from tui.terminal import Exit, one_line, to_json
 
 if TYPE_CHECKING:
-
     from rich.table import Table
 
     from traces.reader import TraceReader
