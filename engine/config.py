@@ -28,8 +28,16 @@ class RecordConfig:
     """mp4 or gif: films the first episodes of every condition"""
     out: str = "traces"
     """folder of the traces"""
+    shard_episodes: int = 0
+    """episodes after which a trace is closed and the next shard begins; 0 is no limit"""
+    shard_bytes: int = 2**30
+    """bytes after which, likewise"""
+    shard_seconds: float = 600.0
+    """seconds after which, likewise"""
 
     def __post_init__(self) -> None:
+        for name in ("shard_episodes", "shard_bytes", "shard_seconds"):
+            _at_least(name, getattr(self, name), 0)
         _at_least("episodes", self.episodes, 1)
         _at_least("replan", self.replan, 1)
         _at_least("workers", self.workers, 1)
@@ -44,6 +52,6 @@ class RecordConfig:
             raise UserError(f"video {self.video!r}: expected mp4 or gif")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
+def _at_least(name: str, value: float, least: int) -> None:
+    if not value >= least:
         raise UserError(f"{name} must be at least {least}, got {value}")

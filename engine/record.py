@@ -1,4 +1,4 @@
-"""Record rollouts: one trace per condition, the same scenes and noise in each, and a run directory.
+"""Record rollouts: a trace per condition, the same scenes and noise in each, and a run directory.
 
 Conditions run one after the other. The baseline is the condition without an intervention; a
 steered episode and its baseline share scene seed, initial state and denoising noise (`pair_key`).
@@ -31,9 +31,12 @@ from traces.errors import FileExists, UnwritableFolder
 from traces.events import EventWriter
 from traces.intervention import Intervention
 from traces.schema import episode_uid
-from traces.writer import EpisodeRecord, TraceHeader, TraceWriter
+from traces.shards import ClosedShard, Rotation, ShardedWriter
+from traces.spool import Spill
+from traces.writer import EpisodeRecord, TraceHeader
 
 FILMED = 4  # episodes of a condition that `--video` films
+SPILL_BYTES = 256 * 2**20  # activations of a block that stay in memory until it ends
 PACKAGES = ("vla-trace", "lerobot", "torch", "transformers", "mujoco", "numpy", "h5py")
 
 Listener = Callable[[str, dict], None]  # event type and fields, as written to events.jsonl
@@ -100,7 +103,7 @@ def _condition(
     emit: Callable,
     interrupted: Callable[[], bool],
 ) -> list[Path]:
-    """Run all episodes of one condition; returns the trace and its videos."""
+    """Run all episodes of one condition; returns its shards and its videos."""
     name = label(actor.intervention)
     emit("phase", name=name)
     task = load_suite(config.suite).TASKS[config.task_id]
@@ -109,28 +112,38 @@ def _condition(
     plans = _plans(config, run_id, name)
     alpha = actor.intervention and actor.intervention.coefficient
     written, videos, beat = 0, [], time.monotonic()
-    with TraceWriter(
+
+    def announce(shard: ClosedShard) -> None:
+        fields = asdict(shard) | {"path": str(shard.path)}
+        emit("shard", condition=name, **fields)
+
+    with ShardedWriter(
         path,
         _header(config, actor, run_id),
         actor.capture.sites,
+        rotation=Rotation(
+            config.shard_episodes or None, config.shard_bytes or None, config.shard_seconds or None
+        ),
+        closed=announce,
         object_names=load_suite(config.suite).OBJECT_NAMES,
     ) as trace:
         trace.write_policy(0, 0, actor.loaded.sha256, config.policy)
         for start in range(0, len(plans), BATCH):
             block = plans[start : start + BATCH]
-            for plan, (episode, frames) in zip(block, run_block(env, actor, block), strict=True):
+            done = run_block(env, actor, block, Spill(SPILL_BYTES, config.out))
+            for plan, (episode, frames) in zip(block, done, strict=True):
                 trace.write_episode(episode)
                 emit("episode", condition=name, alpha=alpha, **_summary(plan, written, episode))
                 if frames:
                     videos.append(_film(path, written, frames, config))
                 written += 1
+            del done, episode  # not to be in memory together with the next block
             if time.monotonic() - beat > 5:
                 emit("heartbeat")
                 beat = time.monotonic()
             if interrupted():
                 break
-    emit("shard", path=str(path), condition=name, episodes=written, bytes=path.stat().st_size)
-    return [path, *videos]
+    return [*trace.paths, *videos]
 
 
 def _plans(config: RecordConfig, run_id: str, condition: str) -> list[EpisodePlan]:
