@@ -25,13 +25,14 @@ from traces.rules import index_faults
 from traces.safety import DAMAGE, SafeGroup, opened
 from traces.scan import Fault, Test, infinite, not_finite, not_text, outside, scan
 from traces.schema import Field
-from traces.side import side_faults, side_rows, site_findings
+from traces.side import examine_sites, side_faults, side_rows
 from traces.spans import Spans, find_spans
 from traces.structure import LEVELS, Finding, Structure, structure
 
 __all__ = ["Examined", "Finding", "check", "examine", "may_be_unknown"]
 
 KINDS = ("record", "grpo", "eval")
+UNKNOWN_POLICY = "name a policy that policies/ lacks"
 
 
 def _off_unit(quat: np.ndarray) -> np.ndarray:
@@ -117,13 +118,14 @@ def examine(path: Path, file: SafeGroup, *, partial: bool) -> Examined:
     findings += _rest(lengths, spans, holds, partial)
     rows = {table: built.rows(table) for table in built.tables}
     if partial:
-        rows |= spans.used()
+        rows |= spans.used(lengths)
         rows |= side_rows(built, rows)
     faults += _value_faults(header, built, rows)
     faults += index_faults(file, header, spans, holds)
     faults += _identity_faults(built, len(spans))
     faults += side_faults(file, built, rows)
-    findings += site_findings(built, rows, partial=partial)
+    of_rows, of_sites = examine_sites(built, rows, partial=partial)
+    faults, findings = faults + of_rows, findings + of_sites
     return Examined(header, built, spans, holds, rows, faults, findings)
 
 
@@ -142,10 +144,12 @@ def _value_faults(header: TraceHeader, built: Structure, rows: dict[str, int]) -
     faults = []
     for place, column in built.columns.items():
         table, kind = place.rpartition("/")[0], column.dataset.dtype.kind
+        if column.field.name == "values":
+            continue  # activations are read once, by `examine_sites`
         tests = []
         if kind == "S":
             tests.append(Test("are not UTF-8 text", not_text))
-        elif kind == "f" and not table.startswith("activations/"):
+        elif kind == "f":
             if may_be_unknown(place, column.field, header):
                 tests.append(Test("are infinite", infinite))
             else:
@@ -171,10 +175,10 @@ def _header_findings(header: TraceHeader) -> Iterator[Finding]:
     try:
         datetime.fromisoformat(header.created_utc or "2026-01-01")
     except ValueError:
-        yield Finding("error", "attribute created_utc", f"{header.created_utc!r} is not a time")
+        yield Finding("warning", "attribute created_utc", f"{header.created_utc!r} is not a time")
     if not 1 <= header.n_action_steps <= max(1, header.H):
         what = f"is {header.n_action_steps}, expected 1 to H ({header.H})"
-        yield Finding("error", "attribute n_action_steps", what)
+        yield Finding("warning", "attribute n_action_steps", what)
 
 
 def _rest(
@@ -184,7 +188,7 @@ def _rest(
     if not holds.all():
         return
     level = "note" if partial else "error"
-    for table, used in spans.used().items():
+    for table, used in spans.used(lengths).items():
         if lengths[table] > used:
             what = f"its last {lengths[table] - used} rows belong to no complete episode"
             yield Finding(level, table, what)
@@ -206,7 +210,7 @@ def _identity_faults(built: Structure, count: int) -> Iterator[Fault]:
     try:
         policies = built.table("policies")["policy_version"].dataset[:]
         known = np.isin(columns["policy_version"].dataset[:count], policies)
-        yield from _marked("episodes/policy_version", "name a policy that policies/ lacks", ~known)
+        yield from _marked("episodes/policy_version", UNKNOWN_POLICY, ~known)
         first = np.unique(policies, return_index=True)[1]
         again = np.ones(len(policies), bool)
         again[first] = False

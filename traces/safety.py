@@ -19,7 +19,7 @@ from h5py import h5a, h5d, h5f, h5l, h5o, h5p, h5pl, h5s, h5t, h5z
 from h5py._objects import phil
 
 from traces.errors import MissingFile, NotATrace
-from traces.schema import OPTIONAL_TABLES, TABLES, Field
+from traces.schema import OPTIONAL_TABLES, TABLES, Field, fields_of
 from traces.torn import GrowingDataset
 
 ATTEMPTS = 20
@@ -288,11 +288,7 @@ def _incredible(dataset: h5d.DatasetID, file_bytes: int) -> str:
 def _field(place: str) -> Field | None:
     """Return what the schema says of a dataset, if it knows it."""
     table, _, name = place.rpartition("/")
-    fields = TABLES.get(table) or OPTIONAL_TABLES.get(table)
-    if not fields and table.count("/") == 1:
-        kind = {"activations": "<site>", "frames": "<camera>"}.get(table.partition("/")[0])
-        fields = OPTIONAL_TABLES.get(f"{table.partition('/')[0]}/{kind}", ())
-    return next((field for field in fields or () if field.name == name), None)
+    return next((field for field in fields_of(table) if field.name == name), None)
 
 
 def _mismatch(dataset: h5d.DatasetID, field: Field) -> str:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 
+import h5py
 import numpy as np
 
 from traces.columns import merged, moments
 from traces.errors import NotATrace
 from traces.safety import DAMAGE, SafeGroup
-from traces.scan import Fault, read_blocks
+from traces.scan import Fault, Test, read_blocks, scan
 from traces.schema import TABLES
 from traces.structure import Column, Finding, Structure
 
@@ -129,84 +130,96 @@ def _fault(place: str, what: str, parts: list[np.ndarray]) -> Iterator[Fault]:
         yield Fault(place, what, rows)
 
 
-def site_findings(built: Structure, rows: Mapping[str, int], *, partial: bool) -> Iterator[Finding]:
-    """Compare the statistics of every site with its values, and say what they tell.
+def examine_sites(
+    built: Structure, rows: Mapping[str, int], *, partial: bool
+) -> tuple[list[Fault], list[Finding]]:
+    """Read the values of every site: what is wrong with their rows, and what else they tell.
 
     Args:
         built: what a file is made of.
         rows: how many rows of each site count.
         partial: the statistics may be one episode ahead, so they are not compared.
     """
+    faults: list[Fault] = []
+    findings: list[Finding] = []
     for name in built.sites:
         place, columns = f"activations/{name}", built.table(f"activations/{name}")
-        if not {"values", "n", "mean", "m2", "overflow"} <= columns.keys():
+        if "values" not in columns:
             continue  # said by the structure
         try:
-            found = _Statistics(columns["values"].dataset, rows[place])
-            told = [columns[key].dataset[:] for key in ("n", "mean", "m2")]
             overflow = int(columns["overflow"].dataset[0])
         except DAMAGE:
-            continue
-        yield from found.findings(place, overflow)
-        if not partial and not found.damaged:
-            yield from found.compared(place, told)
+            overflow = 0
+        found = _Site(place, columns["values"].dataset, rows[place], overflow)
+        faults += found.faults
+        findings += found.findings(overflow)
+        if not partial and not found.faults:
+            findings += found.compared(columns)
+    return faults, findings
 
 
-class _Statistics:
-    """Statistics of the first rows of a site, computed anew."""
+class _Site:
+    """The values of a site, read once: their bad rows and their statistics."""
 
-    def __init__(self, values: object, rows: int) -> None:
-        self.n_units = values.shape[-1]
-        self.moments = moments(np.zeros((0, self.n_units)))
+    def __init__(self, place: str, values: h5py.Dataset, rows: int, overflow: int) -> None:
+        self.place, self.n_units = place, values.shape[-1]
         self.samples = rows * int(np.prod(values.shape[1:-1]))
-        self.infinite = self.unknown = 0
-        self.first = -1
-        seen = 0
-        for start, block in read_blocks(values, rows):
-            seen += len(block)
-            part = moments(block)
-            self.moments = merged(self.moments, part)
-            if int(part[0].sum()) < block.size:
-                self._not_finite(start, block)
-        self.damaged = seen < rows
+        self.infinite = 0
+        self.moments = moments(np.zeros((0, self.n_units)))
+        tests = (Test("are NaN", self._unknown),)
+        if overflow <= 0:
+            tests = (Test("are not finite, though none was too large", self._not_finite),)
+        self.faults = scan(f"{place}/values", values, rows, tests)
 
-    def _not_finite(self, start: int, block: np.ndarray) -> None:
+    def _unknown(self, block: np.ndarray) -> np.ndarray:
+        """Mark rows with a NaN; a test that sums up on the way."""
+        part = moments(block)
+        self.moments = merged(self.moments, part)
+        if int(part[0].sum()) == block.size:
+            return np.zeros(len(block), bool)
         self.infinite += int(np.isinf(block).sum())
-        self.unknown += int(np.isnan(block).sum())
-        if self.first < 0:
-            rows = ~np.isfinite(block.reshape(len(block), -1)).all(axis=1)
-            self.first = start + int(np.argmax(rows))
+        return np.isnan(block.reshape(len(block), -1)).any(axis=1)
 
-    def findings(self, place: str, overflow: int) -> Iterator[Finding]:
-        """Say what the values themselves tell."""
-        bad = self.unknown + max(0, self.infinite - overflow)
-        if bad:
-            what = f"{bad} values are not finite, and no overflow explains them; first in row"
-            yield Finding("error", f"{place}/values", f"{what} {self.first}")
+    def _not_finite(self, block: np.ndarray) -> np.ndarray:
+        before = self.infinite
+        marked = self._unknown(block)
+        if self.infinite > before:
+            marked |= np.isinf(block.reshape(len(block), -1)).any(axis=1)
+        return marked
+
+    def findings(self, overflow: int) -> Iterator[Finding]:
+        """Say what the values tell."""
         if overflow > 0:
-            what = f"{overflow} values were too large for its type and are infinite"
-            yield Finding("warning", f"{place}/overflow", what)
+            what = f"{overflow} values were too large for its type and became infinite"
+            yield Finding("warning", f"{self.place}/overflow", what)
+            if self.infinite > overflow:
+                what = f"{self.infinite} values are infinite, more than were too large"
+                yield Finding("warning", f"{self.place}/values", what)
         n, mean, m2 = self.moments
-        if self.samples < 2:
-            return
         constant = (n > 0) & (m2 == 0)
         zero = constant & (mean == 0)
+        if self.samples < 2 or not constant.any():
+            return
+        what = f"{np.count_nonzero(constant)} of {self.n_units} units never change"
+        what += f", {np.count_nonzero(zero)} of them are 0" if zero.any() else ""
         if constant.all():
             what = "every unit is always 0" if zero.all() else "no unit ever changes"
-            yield Finding("warning", place, what)
-        elif constant.any():
-            what = f"{np.count_nonzero(constant)} of {self.n_units} units never change"
-            yield Finding("warning", place, f"{what}, {np.count_nonzero(zero)} of them are 0")
+        yield Finding("warning", self.place, what)
 
-    def compared(self, place: str, told: list[np.ndarray]) -> Iterator[Finding]:
+    def compared(self, columns: Mapping[str, Column]) -> Iterator[Finding]:
         """Say where the stored statistics differ from those of the values."""
         n, mean, m2 = self.moments
         spread = np.sqrt(m2 / np.maximum(n, 1))
-        scale = {"n": 0 * mean, "mean": np.abs(mean) + spread, "m2": m2 + mean**2 * n * RTOL}
-        for key, ours, theirs in zip(("n", "mean", "m2"), (n, mean, m2), told, strict=True):
-            wrong = ~(np.abs(theirs - ours) <= RTOL * scale[key])
+        allowed = {"n": 0 * mean, "mean": RTOL * (np.abs(mean) + spread), "m2": RTOL * m2}
+        allowed["m2"] = allowed["m2"] + RTOL**2 * mean**2 * n
+        for key, ours in (("n", n), ("mean", mean), ("m2", m2)):
+            try:
+                theirs = columns[key].dataset[:]
+            except DAMAGE:
+                continue  # said by the structure or the scan of the columns
+            wrong = ~(np.abs(theirs - ours) <= allowed[key])
             if wrong.any():
                 unit = int(np.argmax(wrong))
                 what = f"differs from the values in {np.count_nonzero(wrong)} of {len(n)} units"
                 what += f"; unit {unit} has {theirs[unit]:g}, its values {ours[unit]:g}"
-                yield Finding("error", f"{place}/{key}", what)
+                yield Finding("error", f"{self.place}/{key}", what)

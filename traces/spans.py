@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -24,10 +24,6 @@ class Spans:
     def __len__(self) -> int:
         return len(self.first_step)
 
-    def head(self, episodes: int) -> Spans:
-        """Return the spans of the first episodes."""
-        return Spans(*(getattr(self, field.name)[:episodes] for field in fields(self)))
-
     def steps(self, episode: int) -> tuple[int, int]:
         """Return the rows [start, stop) of steps/."""
         start = int(self.first_step[episode])
@@ -38,12 +34,12 @@ class Spans:
         start = int(self.first_decision[episode])
         return start, start + int(self.n_decisions[episode])
 
-    def used(self) -> dict[str, int]:
-        """Return how many rows of each table these episodes have."""
+    def used(self, lengths: dict[str, int]) -> dict[str, int]:
+        """Return how many rows of each table, which has so many, these episodes have."""
         last = len(self) - 1
-        steps = self.steps(last)[1] if len(self) else 0
-        decisions = self.decisions(last)[1] if len(self) else 0
-        return {"episodes": len(self), "steps": steps, "decisions": decisions}
+        stops = (self.steps(last)[1], self.decisions(last)[1]) if len(self) else (0, 0)
+        used = zip(("steps", "decisions"), stops, strict=True)
+        return {"episodes": len(self)} | {t: max(0, min(n, lengths[t])) for t, n in used}
 
     def broken(self, n_steps: int, n_decisions: int) -> np.ndarray:
         """Mark episodes (E,) whose spans are negative, leave their table or do not follow on."""
@@ -81,7 +77,7 @@ def find_spans(
     """Return the spans of all episodes that count, which of them hold, and what is wrong.
 
     Where episodes/ cannot be read or contradicts itself, the spans are rebuilt from the other
-    tables.  In a `.partial` the first episode that is not complete ends the list.
+    tables.  In a `.partial` only episodes with a uid count, which is written last.
 
     Args:
         file: an open trace.
@@ -96,10 +92,7 @@ def find_spans(
         bad = spans.broken(lengths["steps"], lengths["decisions"])
     except DAMAGE:
         spans, bad = None, np.ones(count, bool)  # the scan of the columns says what is damaged
-    if partial and spans is not None:
-        whole = int(np.argmax(bad)) if bad.any() else count
-        return spans.head(whole), ~bad[:whole], []
-    if not bad.any() and spans is not None:
+    if spans is not None and not bad.any():
         return spans, ~bad, []
     what = "give spans which leave their table or do not follow on the episode before"
     faults = [Fault("episodes/first_step", what, np.flatnonzero(bad))] if spans else []
