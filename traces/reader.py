@@ -26,7 +26,8 @@ class TraceReader:
 
     Text columns come back as numpy `str` arrays, all others as they are stored.  Asked for no
     column by name, a method returns all columns of the format; one that somebody added to the
-    file is read when it is named.
+    file is read when it is named.  `episode` is a row of episodes/, a slice of consecutive ones, or
+    None for all.
     """
 
     def __init__(self, path: Path | str) -> None:
@@ -45,7 +46,12 @@ class TraceReader:
 
     def _complete(self) -> tuple[int, int, int]:
         """Return how many episodes are complete, and the steps and decisions that they have."""
-        lengths = {name: self._length(name) for name in ("episodes", "steps", "decisions")}
+        tables = ("episodes", "steps", "decisions")
+        if self.partial:
+            lengths = {name: self._length(name) for name in tables}
+        else:  # one column stands for all: those which are read are looked at again then
+            columns = zip(tables, ("n_steps", "t", "t"), strict=True)
+            lengths = {table: len(self._file[f"{table}/{name}"]) for table, name in columns}
         spans = [
             self._file[f"episodes/{name}"][: lengths["episodes"]]
             for name in ("first_step", "n_steps", "first_decision", "n_decisions")
@@ -73,12 +79,12 @@ class TraceReader:
         """Return columns of episodes/, one row per episode."""
         return self._read("episodes", columns, 0, self.n_episodes)
 
-    def steps(self, *columns: str, episode: int | None = None) -> Columns:
-        """Return columns of steps/, of all episodes or of one row of episodes/."""
+    def steps(self, *columns: str, episode: int | slice | None = None) -> Columns:
+        """Return columns of steps/, of all episodes or of some."""
         return self._read("steps", columns, *self.step_span(episode))
 
-    def decisions(self, *columns: str, episode: int | None = None) -> Columns:
-        """Return columns of decisions/, of all episodes or of one row of episodes/."""
+    def decisions(self, *columns: str, episode: int | slice | None = None) -> Columns:
+        """Return columns of decisions/, of all episodes or of some."""
         return self._read("decisions", columns, *self.decision_span(episode))
 
     def table(self, name: str, *columns: str) -> Columns:
@@ -91,17 +97,22 @@ class TraceReader:
         """Return policies/: the weights that acted."""
         return self.table("policies")
 
-    def step_span(self, episode: int | None) -> tuple[int, int]:
-        """Return the rows [start, stop) of steps/ of one episode, or of all (None)."""
+    def step_span(self, episode: int | slice | None) -> tuple[int, int]:
+        """Return the rows [start, stop) of steps/ of all episodes or of some."""
         return self._span("step", episode, self.n_steps)
 
-    def decision_span(self, episode: int | None) -> tuple[int, int]:
-        """Return the rows [start, stop) of decisions/ of one episode, or of all (None)."""
+    def decision_span(self, episode: int | slice | None) -> tuple[int, int]:
+        """Return the rows [start, stop) of decisions/ of all episodes or of some."""
         return self._span("decision", episode, self.n_decisions)
 
-    def _span(self, what: str, episode: int | None, total: int) -> tuple[int, int]:
+    def _span(self, what: str, episode: int | slice | None, total: int) -> tuple[int, int]:
         if episode is None:
             return 0, total
+        if isinstance(episode, slice):
+            first, stop, _ = episode.indices(self.n_episodes)
+            if first >= stop:
+                return 0, 0
+            return self._span(what, first, total)[0], self._span(what, stop - 1, total)[1]
         if not 0 <= episode < self.n_episodes:
             raise IndexError(f"episode {episode} of {self.n_episodes} in {self.path}")
         start = int(self._file[f"episodes/first_{what}"][episode])
@@ -116,14 +127,18 @@ class TraceReader:
         return sorted(infos, key=lambda site: (site.tower, site.layer, site.name))
 
     def activation(
-        self, site: str, rows: slice | np.ndarray = slice(None), *, episode: int | None = None
+        self,
+        site: str,
+        rows: slice | np.ndarray = slice(None),
+        *,
+        episode: int | slice | None = None,
     ) -> np.ndarray:
         """Return activations of a site, (rows, *shape of the site).
 
         Args:
             site: name of the site.
             rows: which rows; an array of indices must ascend.
-            episode: count `rows` within this row of episodes/ rather than in the whole trace.
+            episode: count `rows` within these episodes rather than in the whole trace.
         """
         start, stop = self._activation_span(site, episode)
         values = self._site(site)["values"]
@@ -135,7 +150,7 @@ class TraceReader:
         rows = np.arange(stop - start)[rows]
         return values[start + rows] if rows.size else values[:0]
 
-    def activation_decisions(self, site: str, *, episode: int | None = None) -> np.ndarray:
+    def activation_decisions(self, site: str, *, episode: int | slice | None = None) -> np.ndarray:
         """Return the row of decisions/ that each row of a site belongs to."""
         start, stop = self._activation_span(site, episode)
         return self._site(site)["decision"][start:stop]
@@ -165,7 +180,7 @@ class TraceReader:
             raise UnknownName("activation site", site, sites)
         return sites[site]
 
-    def _activation_span(self, site: str, episode: int | None) -> tuple[int, int]:
+    def _activation_span(self, site: str, episode: int | slice | None) -> tuple[int, int]:
         group = self._site(site)
         length = min(len(group["values"]), len(group["decision"]))
         span = self.decision_span(episode)
@@ -184,7 +199,7 @@ class TraceReader:
         """Whether object poses were recorded."""
         return "objects" in self._file
 
-    def objects(self, *, episode: int | None = None) -> Columns:
+    def objects(self, *, episode: int | slice | None = None) -> Columns:
         """Return objects/ with an additional text column `name`; empty without such a table."""
         if not self.has_objects:
             return {}
@@ -196,20 +211,26 @@ class TraceReader:
         """Return the cameras whose frames may have been recorded."""
         return sorted(self._file.get("frames", {}))
 
-    def frames(self, camera: str, *, episode: int | None = None) -> tuple[np.ndarray, list[bytes]]:
+    def frames(
+        self, camera: str, *, episode: int | slice | None = None
+    ) -> tuple[np.ndarray, list[bytes]]:
         """Return the rows of steps/ at which a camera was recorded, and the PNG file of each."""
         if camera not in self.cameras():
             raise UnknownName("camera", camera, self.cameras())
         steps, items = self._stream(f"frames/{camera}", episode)
         return steps, [item.tobytes() for item in items]
 
-    def sim_states(self, *, episode: int | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+    def sim_states(
+        self, *, episode: int | slice | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the rows of steps/ with a simulator state, and the states."""
         if "sim_state" not in self._file:
             return np.zeros(0, np.int64), []
         return self._stream("sim_state", episode)
 
-    def _stream(self, place: str, episode: int | None) -> tuple[np.ndarray, list[np.ndarray]]:
+    def _stream(
+        self, place: str, episode: int | slice | None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         start, stop = self._keyed_by_step(place, episode)
         columns = self._read(place, ("step", "offset", "length"), start, stop)
         if start == stop:
@@ -219,7 +240,7 @@ class TraceReader:
         data = self._file[place]["data"][first : first + ends[-1]]
         return columns["step"], np.split(data, ends[:-1])
 
-    def _keyed_by_step(self, place: str, episode: int | None) -> tuple[int, int]:
+    def _keyed_by_step(self, place: str, episode: int | slice | None) -> tuple[int, int]:
         """Return the rows [start, stop) of a table whose ascending `step` lies in an episode."""
         group = self._file[place]
         length = min(len(group[name]) for name in group if name != "data")
@@ -236,8 +257,13 @@ class TraceReader:
         for name in names:
             if name not in group:
                 raise UnknownName(f"column of {table}", name, group)
-        names = names or _columns(table, group)
-        return {name: _decoded(group[name], start, stop) for name in names}
+        columns = {}
+        for name in names or _columns(table, group):
+            columns[name] = _decoded(group[name], start, stop)
+            if len(columns[name]) != stop - start:
+                what = f"{table}/{name} ends before row {stop}"
+                raise NotATrace(self.path, f"it is damaged ({what})")
+        return columns
 
     def close(self) -> None:
         """Close the file; closing twice is harmless."""

@@ -199,6 +199,9 @@ class SafeAttributes(Mapping):
             raise NotATrace(self._path, f"{self._place(name)} has {n_bytes} bytes")
         return self._owner.attrs[name]
 
+    def __contains__(self, name: object) -> bool:
+        return h5a.exists(self._owner.id, _raw(str(name)))
+
     def __iter__(self) -> Iterator[str]:
         if len(self._owner.attrs) > MANY:
             raise NotATrace(
