@@ -9,6 +9,7 @@
     ├── WriteFailed             a write that failed half way
     ├── NotATrace               exists, but is not a readable vla-trace file
     ├── NewerFormat             written by a later vla-trace
+    ├── DifferentTraces         traces that do not go into one file
     ├── UnknownName             a name that is not in the list of names that exist
     ├── MissingExtra            an optional part of the installation is not there
     ├── BadIntervention         an intervention that contradicts itself
@@ -153,6 +154,19 @@ class NewerFormat(UserError):
         self.supported = supported
 
 
+class DifferentTraces(UserError):
+    """Traces of different conditions or settings, which do not go into one file."""
+
+    def __init__(
+        self, first: Path | str, mine: object, other: Path | str, theirs: object, what: str
+    ) -> None:
+        super().__init__(
+            f"{other} cannot be merged with {first}: {what} differs, {_short(theirs)} there and "
+            f"{_short(mine)} here; merge traces of one condition and setting only"
+        )
+        self.what = what
+
+
 class UnknownName(UserError):
     """A name that is not among those that exist: near matches first, then all names if few."""
 
@@ -215,3 +229,8 @@ class BadRecord(ValueError):
     def __init__(self, place: str, expected: str, found: object) -> None:
         super().__init__(shown(f"{place}: expected {expected}, found {found}"))
         self.place = place
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

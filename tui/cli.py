@@ -20,6 +20,9 @@ COMMANDS = {
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
     "check": ("tui.commands.check:command", "Check traces from end to end."),
+    "repair": ("tui.commands.repair:command", "Save what is whole of a damaged trace."),
+    "merge": ("tui.commands.merge:command", "Put traces of one condition into one file."),
+    "prune": ("tui.commands.prune:command", "Copy a trace without some of it."),
     "doctor": ("tui.commands.doctor:command", "Check this machine; say how to mend it."),
 }
 """Name -> (module:function, help line). The line is here so that --help imports no sub-command."""
