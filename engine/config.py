@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from traces.errors import UserError
+from traces.errors import UnknownName, UserError
 
 EVALUATION_SCENES = 1000  # scene seeds 0 to 999; training uses 10,000 and up
 
@@ -26,6 +26,10 @@ class RecordConfig:
     """environment processes; changes no byte"""
     video: str = ""
     """mp4 or gif: films the first episodes of every condition"""
+    capture: tuple[str, ...] = ("standard",)
+    """what is recorded inside the policy: presets and sites, see `presets`"""
+    keep: tuple[str, ...] = ()
+    """what else is kept: frames, the policy's own pictures at every decision, lossless"""
     out: str = "traces"
     """folder of the traces"""
     shard_episodes: int = 0
@@ -48,6 +52,8 @@ class RecordConfig:
                 f"(0 to {EVALUATION_SCENES - 1}); seed + episodes must be at most "
                 f"{EVALUATION_SCENES}"
             )
+        if unknown := set(self.keep) - {"frames"}:
+            raise UnknownName("thing to keep", min(unknown), ["frames"])
         if self.video not in ("", "mp4", "gif"):
             raise UserError(f"video {self.video!r}: expected mp4 or gif")
 

@@ -20,6 +20,7 @@ import yaml
 
 from engine.actor import BATCH, THREADS, Actor
 from engine.config import RecordConfig
+from engine.cost import checked_cost
 from engine.envs import load_suite
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
@@ -60,7 +61,10 @@ def record(
         KeyboardInterrupt: after the files were closed.
     """
     sampler = FlowSDE(loaded.policy.config.num_steps, config.noise_level)
-    actors = [Actor(loaded, sampler, config.replan, condition) for condition in conditions]
+    actors = [
+        Actor(loaded, sampler, config.replan, condition, config.capture) for condition in conditions
+    ]
+    cost = checked_cost(config, actors)
     folder = _new_run_folder(run_id)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     paths: list[Path] = []
@@ -71,6 +75,7 @@ def record(
             listen(kind, fields)
 
         emit("run_start", **_run_start(config, loaded, conditions, run_id))
+        emit("alert", level="info", text=str(cost))
         status, error = "finished", ""
         try:
             with VectorEnv(config.suite, config.task_id, BATCH, config.workers) as env:
@@ -109,7 +114,7 @@ def _condition(
     task = load_suite(config.suite).TASKS[config.task_id]
     stem = f"{task.name}-{name.replace(' α=', '-a')}-{run_id}"
     path = unused_path(config.out, stem, ".h5")
-    plans = _plans(config, run_id, name)
+    plans = episode_plans(config, run_id, name)
     alpha = actor.intervention and actor.intervention.coefficient
     written, videos, beat = 0, [], time.monotonic()
 
@@ -126,11 +131,13 @@ def _condition(
         ),
         closed=announce,
         object_names=load_suite(config.suite).OBJECT_NAMES,
+        cameras=tuple(load_suite(config.suite).CAMERAS) if "frames" in config.keep else (),
     ) as trace:
         trace.write_policy(0, 0, actor.loaded.sha256, config.policy)
         for start in range(0, len(plans), BATCH):
             block = plans[start : start + BATCH]
-            done = run_block(env, actor, block, Spill(SPILL_BYTES, config.out))
+            spill = Spill(SPILL_BYTES, config.out)
+            done = run_block(env, actor, block, spill, "frames" in config.keep)
             for plan, (episode, frames) in zip(block, done, strict=True):
                 trace.write_episode(episode)
                 emit("episode", condition=name, alpha=alpha, **_summary(plan, written, episode))
@@ -146,7 +153,7 @@ def _condition(
     return [*trace.paths, *videos]
 
 
-def _plans(config: RecordConfig, run_id: str, condition: str) -> list[EpisodePlan]:
+def episode_plans(config: RecordConfig, run_id: str, condition: str) -> list[EpisodePlan]:
     """Episode i plays scene seed + i from initial state (seed + i) mod 50."""
     suite = load_suite(config.suite)
     plans = []
@@ -182,9 +189,10 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
             "control_hz": suite.CONTROL_HZ,
             "horizon": suite.TASKS[config.task_id].horizon,
             "cameras": suite.CAMERAS,
+            "workspace": suite.WORKSPACE,
         },
         normalisation={"action": actor.statistics},
-        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        versions=package_versions(),
         host={
             "node": platform.node(),
             "machine": platform.machine(),
@@ -207,6 +215,11 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
         Z=width,
         language_length=policy.config.tokenizer_max_length,
     )
+
+
+def package_versions() -> dict[str, str]:
+    """Version of each package that can move a byte of a recording."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _run_start(

@@ -10,6 +10,7 @@ import sys
 import time
 from dataclasses import dataclass, field, replace
 
+import imageio.v3 as iio
 import numpy as np
 
 from engine.actor import BATCH, Actor, Decision, Request
@@ -17,7 +18,7 @@ from engine.envs.vector import Moment, VectorEnv
 from engine.noise import NoiseKey
 from engine.policies.smolvla import policy_state
 from traces.spool import Spill, Spool
-from traces.writer import EpisodeRecord
+from traces.writer import EpisodeRecord, Stream
 
 CHAIN = "chain"
 
@@ -88,7 +89,11 @@ class _Running:
 
 
 def run_block(
-    env: VectorEnv, actor: Actor, plans: list[EpisodePlan], spill: Spill | None = None
+    env: VectorEnv,
+    actor: Actor,
+    plans: list[EpisodePlan],
+    spill: Spill | None = None,
+    keep_frames: bool = False,
 ) -> list[tuple[EpisodeRecord, list[np.ndarray]]]:
     """Run up to BATCH episodes to their end.
 
@@ -97,6 +102,7 @@ def run_block(
         actor: who acts, and what of it is recorded.
         plans: up to BATCH of them.
         spill: where activations wait for the end of the block; None: in memory, all of them.
+        keep_frames: put what the policy saw into the records, as lossless PNG.
 
     Returns:
         Per plan, in order: the record, and video frames if the plan asked for them.
@@ -119,15 +125,17 @@ def run_block(
             episode.moment = moment
             episode.done = moment.terminated or moment.truncated
             episode.wall_s = time.perf_counter() - began
-    return [(_record(e, actor), _frames(e)) for e in running]
+    return [(_record(e, actor, keep_frames), _frames(e)) for e in running]
 
 
 def _decide(actor: Actor, running: list[_Running]) -> None:
     requests: list[Request | None] = [None] * BATCH
     for e in running:
         if e.needs_decision:
+            seen = e.moment.observation
+            state = policy_state(seen["robot_state"])
             requests[e.slot] = Request(
-                e.moment.observation, e.plan.instruction, e.plan.key, len(e.decisions)
+                seen["pixels"], state, e.plan.instruction, e.plan.key, len(e.decisions)
             )
     if not any(requests):
         return
@@ -148,7 +156,20 @@ def _frames(episode: _Running) -> list[np.ndarray]:
     return [m.frame for m in (*episode.moments, episode.moment)]
 
 
-def _record(e: _Running, actor: Actor) -> EpisodeRecord:
+def _seen(e: _Running) -> dict[str, Stream]:
+    """Camera to the steps of decisions and the policy's pictures there."""
+    starts = [start for start, _ in e.decisions]
+    return {
+        camera: (starts, [_png(e.moments[t].observation["pixels"][camera]) for t in starts])
+        for camera in e.moments[0].observation["pixels"]
+    }
+
+
+def _png(picture: np.ndarray) -> bytes:
+    return iio.imwrite("<bytes>", picture, extension=".png")
+
+
+def _record(e: _Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
     decisions = [d for _, d in e.decisions]
     starts = [start for start, _ in e.decisions]
     executed = np.diff([*starts, len(e.sent)])
@@ -218,6 +239,7 @@ def _record(e: _Running, actor: Actor) -> EpisodeRecord:
             "policy_ms": np.array([d.policy_ms for d in decisions]),
         },
         activations={name: spool for name, spool in e.spools.items() if name != CHAIN},
+        frames=_seen(e) if keep_frames else None,
         objects={
             "step": np.repeat(np.arange(len(e.sent)), n_objects),
             "object": np.tile(np.arange(n_objects), len(e.sent)),

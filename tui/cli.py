@@ -23,6 +23,7 @@ COMMANDS = {
     "repair": ("tui.commands.repair:command", "Save what is whole of a damaged trace."),
     "merge": ("tui.commands.merge:command", "Put traces of one condition into one file."),
     "prune": ("tui.commands.prune:command", "Copy a trace without some of it."),
+    "replay": ("tui.commands.replay:command", "Run a recording again; is it the same?"),
     "doctor": ("tui.commands.doctor:command", "Check this machine; say how to mend it."),
 }
 """Name -> (module:function, help line). The line is here so that --help imports no sub-command."""

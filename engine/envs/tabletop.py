@@ -26,6 +26,7 @@ SUBSTEPS = 10  # of 5 ms each
 MAX_SPEED = 0.5  # m/s at action 1.0, i.e. 2.5 cm per control step
 OPENING = 0.05  # m each finger travels
 HOME = np.array([-0.02, 0.0, 0.15])  # m, where an episode begins, give or take 3 cm
+WORKSPACE = ((-0.24, -0.24, 0.018), (0.20, 0.24, 0.26))  # m, ends of the hand's three joints
 IMAGE_SIZE = 64
 N_INIT_STATES = 50
 COLOURS = ("red", "green", "blue")
