@@ -20,12 +20,13 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from traces.errors import FileExists
+from traces.errors import FileExists, NotATrace
 from traces.header import SiteInfo, TraceHeader
-from traces.safety import SafeGroup
+from traces.reader import TraceReader
+from traces.safety import DAMAGE, SafeGroup, opened
 from traces.scan import spans as runs
 from traces.schema import DECISIONS, EPISODES, OBJECTS, STEPS, TABLES, Field, fields_of
-from traces.spans import Spans
+from traces.spans import Spans, stored_spans
 from traces.writer import EpisodeRecord, TraceWriter
 
 SIDE_TABLES = ("policies", "groups", "advantages", "updates")
@@ -277,6 +278,36 @@ def copy_tables(source: Source, writer: TraceWriter) -> None:
         columns = source.side_table(table)
         if columns and len(next(iter(columns.values()))):
             writer.append(table, columns)
+
+
+def copy_episode(source: Source, row: int, contents: Contents, writer: TraceWriter) -> None:
+    """Copy one episode of a sound trace.
+
+    Raises:
+        NotATrace: it is not sound.
+    """
+    try:
+        writer.write_episode(source.record(row, contents))
+    except DAMAGE as error:
+        path = source.file.path
+        raise NotATrace(path, f"it is damaged ({error}); first: vla-trace repair {path}") from error
+
+
+@contextmanager
+def open_source(path: Path) -> Iterator[Source]:
+    """Open a sound trace for copying.
+
+    Raises:
+        MissingFile, NotATrace, NewerFormat: it is none.
+    """
+    with TraceReader(path) as trace:
+        n_episodes, header = trace.n_episodes, trace.header
+    file = opened(path, swmr=path.suffix == ".partial")
+    try:
+        spans, contents = stored_spans(file, n_episodes), Contents.of(file)
+        yield Source(file, header, spans, contents)
+    finally:
+        file.close()
 
 
 def _decoded(rows: np.ndarray) -> np.ndarray:

@@ -20,7 +20,6 @@ import numpy as np
 
 from traces.check import UNKNOWN_POLICY, Examined, may_be_unknown
 from traces.copying import Contents
-from traces.errors import NotATrace
 from traces.safety import DAMAGE, SafeGroup
 from traces.scan import Fault, spans
 from traces.schema import TABLES, fields_of
@@ -53,7 +52,7 @@ def readable_contents(file: SafeGroup, found: Examined) -> Contents:
     built = found.structure
     try:
         names = tuple(map(str, json.loads(file["objects"].attrs["names"])))
-    except (NotATrace, *DAMAGE):
+    except DAMAGE:
         names = ()
     cameras = {t.removeprefix("frames/") for t in built.tables if t.startswith("frames/")}
     return Contents(

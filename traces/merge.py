@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from traces.copying import SIDE_TABLES, Contents, Source, new_trace
-from traces.errors import DifferentTraces, NotATrace
+from traces.copying import SIDE_TABLES, Source, copy_episode, new_trace, open_source
+from traces.errors import DifferentTraces
 from traces.header import TraceHeader
 from traces.intervention import Intervention
-from traces.reader import TraceReader
-from traces.safety import DAMAGE, opened
-from traces.spans import stored_spans
 from traces.writer import TraceWriter
 
 SAME = (
@@ -35,25 +32,6 @@ class Merged:
     episodes: int
     repeated: int
     """Episodes left out because a newer session of the same uid is there."""
-
-
-@contextmanager
-def open_source(path: Path) -> Iterator[Source]:
-    """Open a sound trace for copying.
-
-    Raises:
-        MissingFile, NotATrace, NewerFormat: it is none.
-    """
-    with TraceReader(path) as trace:
-        n_episodes, header = trace.n_episodes, trace.header
-    file = opened(path, swmr=path.suffix == ".partial")
-    try:
-        yield Source(file, header, stored_spans(file, n_episodes), Contents.of(file))
-    except DAMAGE as error:
-        why = f"it is damaged ({error}); first: vla-trace repair {path}"
-        raise NotATrace(path, why) from error
-    finally:
-        file.close()
 
 
 def merge(paths: Sequence[Path], out: Path) -> Merged:
@@ -83,7 +61,7 @@ def merge(paths: Sequence[Path], out: Path) -> Merged:
         with new_trace(out, header, source.contents) as writer:
             _copy_tables([source for _, source in sources], writer)
             for number, row in chosen:
-                writer.write_episode(sources[number][1].record(row, source.contents))
+                copy_episode(sources[number][1], row, source.contents, writer)
     return Merged(out, len(paths), len(chosen), repeated)
 
 

@@ -7,9 +7,8 @@ from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 
-from traces.copying import Contents, copy_tables, new_trace
+from traces.copying import Contents, copy_episode, copy_tables, new_trace, open_source
 from traces.errors import UnknownName
-from traces.merge import open_source
 
 
 @dataclass(frozen=True)
@@ -51,7 +50,7 @@ def prune(
         with new_trace(out, source.header, contents) as writer:
             copy_tables(source, writer)
             for row in chosen:
-                writer.write_episode(source.record(row, contents))
+                copy_episode(source, row, contents, writer)
         dropped = tuple(_names(source.contents) - _names(contents))
     before, after = path.stat().st_size, out.stat().st_size
     return Pruned(out, before, after, len(chosen), tuple(sorted(dropped)))

@@ -52,6 +52,8 @@ def repair(path: Path | str, out: Path | str | None = None) -> Repaired:
     file, partial = _opened(path)
     try:
         return _saved(path, file, partial, out)
+    except NotATrace:
+        raise
     except DAMAGE as error:
         raise NotATrace(path, f"nothing can be saved from it ({error})") from error
     finally:

@@ -36,8 +36,8 @@ FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FI
 """Filters that come with h5py; any other would be loaded from elsewhere."""
 COMPRESSION = {h5z.FILTER_DEFLATE, h5z.FILTER_LZF}
 GROUPS = {*TABLES, *(name.partition("/")[0] for name in OPTIONAL_TABLES)}
-DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
-"""What h5py raises where a file is damaged."""
+DAMAGE = (NotATrace, KeyError, OSError, RuntimeError, TypeError, ValueError)
+"""What reading raises where a file is damaged."""
 KINDS = {"bool": "b", "int": "iu", "uint": "iu", "float": "f"}
 
 
@@ -60,7 +60,7 @@ def opened(path: Path, *, swmr: bool) -> SafeGroup:
     try:
         with _no_plugins():
             file = h5py.File(h5f.open(bytes(path), flags, _access()))
-    except OSError as error:
+    except (OSError, RuntimeError) as error:
         raise NotATrace(path, _why(path, str(error))) from error
     return SafeGroup(path, file, path.stat().st_size)
 
@@ -177,6 +177,8 @@ class SafeGroup(Mapping):
                 raise NotATrace(self.path, f"{place} {why}")
             return (GrowingDataset if self.group.file.swmr_mode else h5py.Dataset)(found)
         if isinstance(found, h5py.h5g.GroupID):
+            if _field(place):
+                raise NotATrace(self.path, f"{place} is a table, not a column")
             return SafeGroup(self.path, h5py.Group(found), self._n_bytes)
         raise NotATrace(self.path, f"{place} is neither a table nor a column")
 
@@ -225,13 +227,13 @@ def walk(group: SafeGroup) -> Iterator[tuple[str, h5py.Dataset | str]]:
         prefix, here = waiting.pop()
         try:
             names = list(here)
-        except (NotATrace, *DAMAGE) as error:
+        except DAMAGE as error:
             yield prefix.rstrip("/"), _reason(error)
             continue
         for name in names:
             try:
                 entry = here[name]
-            except (NotATrace, *DAMAGE) as error:
+            except DAMAGE as error:
                 yield prefix + name, _reason(error)
                 continue
             if not isinstance(entry, SafeGroup):

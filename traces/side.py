@@ -9,7 +9,6 @@ import h5py
 import numpy as np
 
 from traces.columns import merged, moments
-from traces.errors import NotATrace
 from traces.safety import DAMAGE, SafeGroup
 from traces.scan import Fault, Test, read_blocks, scan
 from traces.schema import TABLES
@@ -91,7 +90,7 @@ def _object_numbers(file: SafeGroup, column: Column | None, rows: int) -> Iterat
         return
     try:
         names = json.loads(file["objects"].attrs["names"])
-    except (NotATrace, *DAMAGE):
+    except DAMAGE:
         names = []
     bad = [
         start + np.flatnonzero((block < 0) | (block >= len(names)))

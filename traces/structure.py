@@ -108,7 +108,7 @@ def _tables(file: SafeGroup, sites: Mapping[str, SiteInfo]) -> dict[str, Sequenc
 def _entries(file: SafeGroup, place: str) -> list[str]:
     try:
         return list(file[place]) if place in file else []
-    except (NotATrace, *DAMAGE):
+    except DAMAGE:
         return []
 
 
@@ -144,9 +144,6 @@ def _column(
                 findings.append(Finding("error", place, "the column is missing"))
             return None
         dataset = file[place]
-        if not isinstance(dataset, h5py.Dataset):
-            findings.append(Finding("error", place, "is a table, not a column"))
-            return None
         dims = site.dims if values else field.dims
         shape = site.shape if values else _row(field, header, site)
         dtype = np.dtype(site.dtype) if values else _dtype(field)
@@ -156,7 +153,7 @@ def _column(
         why = error.why.removeprefix(f"{place} ")
         findings.append(Finding("error", place, why))
         return None
-    except (TypeError, ValueError, *DAMAGE) as error:
+    except DAMAGE as error:
         findings.append(Finding("error", place, f"cannot be opened: {error}"))
         return None
     expected = {"unit": field.unit, "dims": ",".join(dims)}
