@@ -22,7 +22,7 @@ from traces.errors import MissingFile, UserError
 from traces.header import TraceHeader
 from traces.reader import read_header
 from traces.rules import index_faults
-from traces.safety import DAMAGE, SafeGroup, opened
+from traces.safety import FAILURES, SafeGroup, opened
 from traces.scan import Fault, Test, infinite, not_finite, not_text, outside, scan
 from traces.schema import Field
 from traces.side import examine_sites, side_faults, side_rows
@@ -99,7 +99,7 @@ def check(path: Path | str) -> list[Finding]:
         findings = [*found.findings, *map(_told, found.faults)]
     except MissingFile:
         raise
-    except (UserError, *DAMAGE) as error:
+    except (UserError, *FAILURES) as error:
         findings = [Finding("error", "file", getattr(error, "why", None) or str(error))]
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
@@ -205,7 +205,7 @@ def _identity_faults(built: Structure, count: int) -> Iterator[Fault]:
         again[first] = False
         again &= uid != b""
         yield from _marked("episodes/uid", "repeat the uid of an earlier episode", again)
-    except DAMAGE:
+    except FAILURES:
         pass  # the scan of the columns says which rows
     try:
         policies = built.table("policies")["policy_version"].dataset[:]
@@ -215,7 +215,7 @@ def _identity_faults(built: Structure, count: int) -> Iterator[Fault]:
         again = np.ones(len(policies), bool)
         again[first] = False
         yield from _marked("policies/policy_version", "repeat an earlier version", again)
-    except DAMAGE:
+    except FAILURES:
         pass
 
 

@@ -23,7 +23,7 @@ import numpy as np
 from traces.errors import FileExists, NotATrace
 from traces.header import SiteInfo, TraceHeader
 from traces.reader import TraceReader
-from traces.safety import DAMAGE, SafeGroup, opened
+from traces.safety import FAILURES, SafeGroup, opened
 from traces.scan import spans as runs
 from traces.schema import DECISIONS, EPISODES, OBJECTS, STEPS, TABLES, Field, fields_of
 from traces.spans import Spans, stored_spans
@@ -288,7 +288,7 @@ def copy_episode(source: Source, row: int, contents: Contents, writer: TraceWrit
     """
     try:
         writer.write_episode(source.record(row, contents))
-    except DAMAGE as error:
+    except FAILURES as error:
         path = source.file.path
         raise NotATrace(path, f"it is damaged ({error}); first: vla-trace repair {path}") from error
 

@@ -20,7 +20,7 @@ import numpy as np
 
 from traces.check import UNKNOWN_POLICY, Examined, may_be_unknown
 from traces.copying import Contents
-from traces.safety import DAMAGE, SafeGroup
+from traces.safety import FAILURES, SafeGroup
 from traces.scan import Fault, spans
 from traces.schema import TABLES, fields_of
 
@@ -52,7 +52,7 @@ def readable_contents(file: SafeGroup, found: Examined) -> Contents:
     built = found.structure
     try:
         names = tuple(map(str, json.loads(file["objects"].attrs["names"])))
-    except DAMAGE:
+    except FAILURES:
         names = ()
     cameras = {t.removeprefix("frames/") for t in built.tables if t.startswith("frames/")}
     return Contents(
@@ -127,7 +127,7 @@ def _items_at(found: Examined, table: str, entries: np.ndarray) -> np.ndarray:
     columns = found.structure.table(table)
     try:
         offset, length = (columns[name].dataset[:count] for name in ("offset", "length"))
-    except DAMAGE:
+    except FAILURES:
         return ~marked
     for start, stop in spans(entries):
         marked |= (offset < stop) & (offset + length > start)

@@ -16,7 +16,7 @@ from traces.check import Examined, check, examine
 from traces.copying import Source, copy_tables, new_trace
 from traces.errors import BadRecord, FileExists, NotATrace, TextTooLong
 from traces.losses import INDEXED, Losses, losses, readable_contents, told
-from traces.safety import DAMAGE, SafeGroup, opened
+from traces.safety import FAILURES, SafeGroup, opened
 from traces.schema import TABLES
 
 
@@ -54,7 +54,7 @@ def repair(path: Path | str, out: Path | str | None = None) -> Repaired:
         return _saved(path, file, partial, out)
     except NotATrace:
         raise
-    except DAMAGE as error:
+    except FAILURES as error:
         raise NotATrace(path, f"nothing can be saved from it ({error})") from error
     finally:
         file.close()
@@ -96,7 +96,7 @@ def _saved(path: Path, file: SafeGroup, partial: bool, out: Path) -> Repaired:
         for row in np.flatnonzero(~costs.episodes).tolist():
             try:
                 writer.write_episode(source.record(row, contents))
-            except (TextTooLong, BadRecord, *DAMAGE) as error:
+            except (TextTooLong, BadRecord, *FAILURES) as error:
                 costs.episode(row, f"cannot be copied ({error})")
         _refuse_nothing(path, costs)
         _refuse_errors(path, writer.close())

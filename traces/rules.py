@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from traces.header import TraceHeader
-from traces.safety import DAMAGE, SafeGroup
+from traces.safety import FAILURES, SafeGroup
 from traces.scan import Fault
 from traces.spans import Spans
 
@@ -63,7 +63,7 @@ def _read(file: SafeGroup, spans: Spans, chosen: slice) -> Iterator[_Block]:
     """Yield the chosen episodes as one block, or as several around what cannot be read."""
     try:
         yield _Block.read(file, spans, chosen)
-    except DAMAGE:
+    except FAILURES:
         middle = (chosen.start + chosen.stop) // 2
         if middle > chosen.start:
             yield from _read(file, spans, slice(chosen.start, middle))

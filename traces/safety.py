@@ -36,8 +36,10 @@ FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FI
 """Filters that come with h5py; any other would be loaded from elsewhere."""
 COMPRESSION = {h5z.FILTER_DEFLATE, h5z.FILTER_LZF}
 GROUPS = {*TABLES, *(name.partition("/")[0] for name in OPTIONAL_TABLES)}
-DAMAGE = (NotATrace, KeyError, OSError, RuntimeError, TypeError, ValueError)
-"""What reading raises where a file is damaged."""
+DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
+"""What h5py raises where a file is damaged."""
+FAILURES = (NotATrace, *DAMAGE)
+"""What reading raises where a file is damaged or refused."""
 KINDS = {"bool": "b", "int": "iu", "uint": "iu", "float": "f"}
 
 
@@ -227,13 +229,13 @@ def walk(group: SafeGroup) -> Iterator[tuple[str, h5py.Dataset | str]]:
         prefix, here = waiting.pop()
         try:
             names = list(here)
-        except DAMAGE as error:
+        except FAILURES as error:
             yield prefix.rstrip("/"), _reason(error)
             continue
         for name in names:
             try:
                 entry = here[name]
-            except DAMAGE as error:
+            except FAILURES as error:
                 yield prefix + name, _reason(error)
                 continue
             if not isinstance(entry, SafeGroup):

@@ -13,7 +13,7 @@ from itertools import pairwise
 import h5py
 import numpy as np
 
-from traces.safety import DAMAGE
+from traces.safety import FAILURES
 
 BLOCK_BYTES = 4 * 2**20
 
@@ -66,7 +66,7 @@ def readable(dataset: h5py.Dataset, start: int, stop: int) -> list[tuple[int, in
     for first, last in pairwise(edges):
         try:
             dataset[first:last]
-        except DAMAGE:
+        except FAILURES:
             continue
         if spans and spans[-1][1] == first:
             first = spans.pop()[0]
@@ -79,7 +79,7 @@ def read_blocks(dataset: h5py.Dataset, rows: int | None = None) -> Iterator[tupl
     for start, stop in blocks(dataset, len(dataset) if rows is None else rows):
         try:
             yield start, dataset[start:stop]
-        except DAMAGE:
+        except FAILURES:
             for first, last in readable(dataset, start, stop):
                 yield first, dataset[first:last]
 

@@ -9,7 +9,7 @@ import h5py
 import numpy as np
 
 from traces.columns import merged, moments
-from traces.safety import DAMAGE, SafeGroup
+from traces.safety import FAILURES, SafeGroup
 from traces.scan import Fault, Test, read_blocks, scan
 from traces.schema import TABLES
 from traces.structure import Column, Finding, Structure
@@ -42,7 +42,7 @@ def side_rows(built: Structure, rows: Mapping[str, int]) -> dict[str, int]:
             if "data" in columns:
                 ends = (columns[name].dataset[:count] for name in ("offset", "length"))
                 found[f"{table}/data"] = int(max(sum(ends), default=0))
-        except DAMAGE:
+        except FAILURES:
             continue  # the scan of the columns says what is damaged
     return found
 
@@ -90,7 +90,7 @@ def _object_numbers(file: SafeGroup, column: Column | None, rows: int) -> Iterat
         return
     try:
         names = json.loads(file["objects"].attrs["names"])
-    except DAMAGE:
+    except FAILURES:
         names = []
     bad = [
         start + np.flatnonzero((block < 0) | (block >= len(names)))
@@ -103,7 +103,7 @@ def _items(table: str, columns: Mapping[str, Column], rows: int) -> Iterator[Fau
     """Check that the items of a stream lie in it, one after the other, and that frames are PNG."""
     try:
         offset, length = (columns[name].dataset[:rows] for name in ("offset", "length"))
-    except DAMAGE:
+    except FAILURES:
         return
     data = columns["data"].dataset
     expected = np.concatenate([[0], offset[:-1] + length[:-1]])[:rows]
@@ -116,7 +116,7 @@ def _items(table: str, columns: Mapping[str, Column], rows: int) -> Iterator[Fau
     for row in np.flatnonzero(~lost):
         try:
             start = data[offset[row] : offset[row] + min(length[row], len(PNG))]
-        except DAMAGE:
+        except FAILURES:
             continue
         if start.tobytes() != PNG:
             blank.append(row)
@@ -147,7 +147,7 @@ def examine_sites(
             continue  # said by the structure
         try:
             overflow = int(columns["overflow"].dataset[0])
-        except DAMAGE:
+        except FAILURES:
             overflow = 0
         found = _Site(place, columns["values"].dataset, rows[place], overflow)
         faults += found.faults
@@ -214,7 +214,7 @@ class _Site:
         for key, ours in (("n", n), ("mean", mean), ("m2", m2)):
             try:
                 theirs = columns[key].dataset[:]
-            except DAMAGE:
+            except FAILURES:
                 continue  # said by the structure or the scan of the columns
             wrong = ~(np.abs(theirs - ours) <= allowed[key])
             if wrong.any():

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from traces.safety import DAMAGE, SafeGroup
+from traces.safety import FAILURES, SafeGroup
 from traces.scan import Fault
 
 NAMES = ("first_step", "n_steps", "first_decision", "n_decisions")
@@ -90,7 +90,7 @@ def find_spans(
     try:
         spans = stored_spans(file, count)
         bad = spans.broken(lengths["steps"], lengths["decisions"])
-    except DAMAGE:
+    except FAILURES:
         spans, bad = None, np.ones(count, bool)  # the scan of the columns says what is damaged
     if spans is not None and not bad.any():
         return spans, ~bad, []
@@ -98,7 +98,7 @@ def find_spans(
     faults = [Fault("episodes/first_step", what, np.flatnonzero(bad))] if spans else []
     try:
         rebuilt = rebuilt_spans(file, count)
-    except DAMAGE:
+    except FAILURES:
         nothing = Spans(*np.zeros((4, count), np.int64)) if spans is None else spans
         return nothing, ~bad, faults
     return rebuilt, ~rebuilt.broken(lengths["steps"], lengths["decisions"]), faults
@@ -108,6 +108,6 @@ def _named(file: SafeGroup, count: int) -> int:
     """Return how many episodes have a uid, which is written last, before the first without."""
     try:
         named = file["episodes/uid"][:count] != b""
-    except DAMAGE:
+    except FAILURES:
         return count
     return int(np.argmin(named)) if not named.all() else count

@@ -11,7 +11,7 @@ from h5py import h5z
 
 from traces.errors import NotATrace
 from traces.header import SiteInfo, TraceHeader
-from traces.safety import DAMAGE, SafeAttributes, SafeGroup, walk
+from traces.safety import FAILURES, SafeAttributes, SafeGroup, walk
 from traces.schema import ACTIVATIONS, FRAMES, OBJECTS, SIM_STATE, TABLES, Field
 
 LEVELS = ("error", "warning", "note")
@@ -108,7 +108,7 @@ def _tables(file: SafeGroup, sites: Mapping[str, SiteInfo]) -> dict[str, Sequenc
 def _entries(file: SafeGroup, place: str) -> list[str]:
     try:
         return list(file[place]) if place in file else []
-    except DAMAGE:
+    except FAILURES:
         return []
 
 
@@ -153,7 +153,7 @@ def _column(
         why = error.why.removeprefix(f"{place} ")
         findings.append(Finding("error", place, why))
         return None
-    except DAMAGE as error:
+    except FAILURES as error:
         findings.append(Finding("error", place, f"cannot be opened: {error}"))
         return None
     expected = {"unit": field.unit, "dims": ",".join(dims)}
