@@ -11,10 +11,11 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
+from math import prod
 from pathlib import Path
 
 import h5py
-import numpy as np
 from h5py import h5a, h5d, h5f, h5l, h5o, h5p, h5pl, h5s, h5t, h5z
 from h5py._objects import phil
 
@@ -67,6 +68,7 @@ def opened(path: Path, *, swmr: bool) -> SafeGroup:
     return SafeGroup(path, file, path.stat().st_size)
 
 
+@cache
 def _access() -> h5p.PropFAID:
     """How a file is opened: no lock, a small cache, and an end to trying damaged places again.
 
@@ -170,7 +172,8 @@ class SafeGroup(Mapping):
             )
         found = h5o.open(self.group.id, raw)
         if isinstance(found, h5d.DatasetID):
-            why = _outside(found) or _incredible(found, self._n_bytes)
+            creation = found.get_create_plist()
+            why = _outside(creation) or _incredible(found, creation, self._n_bytes)
             if not why and (field := _field(place)):
                 why = _mismatch(found, field)
             if not why and place in GROUPS:
@@ -258,38 +261,38 @@ def _address(group: h5py.Group) -> int:
     return h5o.get_info(group.id).addr
 
 
-def _outside(dataset: h5d.DatasetID) -> str:
+def _outside(creation: h5p.PropDCID) -> str:
     """Say how reading a dataset would open another file; empty when it would not."""
-    creation = dataset.get_create_plist()
     if creation.get_layout() == h5d.VIRTUAL:
         return "is a virtual dataset, whose values lie in other files"
     if creation.get_external_count():
         return "has its values in another file"
-    filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
-    if unknown := filters - FILTERS:
+    if unknown := _filters(creation) - FILTERS:
         return f"needs the filters {sorted(unknown)}, which are not loaded"
     return ""
 
 
-def _incredible(dataset: h5d.DatasetID, file_bytes: int) -> str:
+def _incredible(dataset: h5d.DatasetID, creation: h5p.PropDCID, file_bytes: int) -> str:
     """Say why the size that a dataset claims cannot be; empty when it can."""
     if dataset.get_space().get_simple_extent_type() == h5s.NULL:
         return "has no values"
-    creation = dataset.get_create_plist()
     item = dataset.get_type().get_size()
     if creation.get_layout() == h5d.CHUNKED:
-        chunk = item * int(np.prod(creation.get_chunk(), dtype=object))
+        chunk = item * prod(creation.get_chunk())
         if chunk > CHUNK_BYTES:
             return f"has chunks of {chunk} bytes"
-    claimed = item * int(np.prod(dataset.shape, dtype=object))
+    claimed = item * prod(dataset.shape)
     if claimed <= UNWRITTEN_BYTES:
         return ""
     stored = dataset.get_storage_size()
-    filters = {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
-    most = TIMES_THE_FILE * file_bytes if filters & COMPRESSION else stored
+    most = TIMES_THE_FILE * file_bytes if _filters(creation) & COMPRESSION else stored
     if stored > file_bytes or claimed > most + UNWRITTEN_BYTES:
         return f"claims {claimed} bytes, of which {stored} are in a file of {file_bytes}"
     return ""
+
+
+def _filters(creation: h5p.PropDCID) -> set[int]:
+    return {creation.get_filter(i)[0] for i in range(creation.get_nfilters())}
 
 
 def _field(place: str) -> Field | None:
