@@ -23,6 +23,7 @@ JSON_ATTRIBUTES = (
     "hook_map",
     "likelihood",
 )
+MAX_SHARDS = 100_000
 INTEGER_ATTRIBUTES = ("n_action_steps", "K", "H", "A", "Z", "language_length", "shard")
 
 
@@ -66,6 +67,8 @@ class TraceHeader:
         for name in ("run_id", "kind", "created_utc", "recording"):
             if not isinstance(getattr(self, name), str):
                 raise BadRecord(name, "a text", type(getattr(self, name)).__name__)
+        if not 0 <= self.shard < MAX_SHARDS:
+            raise BadRecord("shard", f"0 to {MAX_SHARDS - 1}", self.shard)
         for name in JSON_ATTRIBUTES:
             if not isinstance(getattr(self, name), dict):
                 raise BadRecord(name, "a JSON object", type(getattr(self, name)).__name__)

@@ -7,18 +7,21 @@ episodes count: whatever lies beyond the last of them is not shown.
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from traces.columns import moments
+from traces.columns import merged, moments, no_moments
 from traces.errors import NewerFormat, NotATrace, UnknownName, UserError
 from traces.header import SiteInfo, TraceHeader
 from traces.safety import SafeGroup, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
 
 Columns = dict[str, np.ndarray]
+STATS_ROWS = 4096
+"""Rows of activations whose statistics are computed at a time."""
 
 
 class TraceReader:
@@ -33,16 +36,23 @@ class TraceReader:
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.partial = self.path.suffix == ".partial"
-        self._file = opened(self.path, swmr=self.partial)
+        self._open: SafeGroup | None = None
         try:
             self.header = read_header(self.path, self._file)
             self.n_episodes, self.n_steps, self.n_decisions = self._complete()
         except (KeyError, OSError, RuntimeError) as error:
-            self._file.close()
+            self.close()
             raise NotATrace(self.path, f"it is damaged ({error})") from error
         except BaseException:
-            self._file.close()
+            self.close()
             raise
+
+    @property
+    def _file(self) -> SafeGroup:
+        """The open file; after `close`, opened once more."""
+        if self._open is None:
+            self._open = opened(self.path, swmr=self.partial)
+        return self._open
 
     def _complete(self) -> tuple[int, int, int]:
         """Return how many episodes are complete, and the steps and decisions that they have."""
@@ -163,7 +173,9 @@ class TraceReader:
         """
         group = self._site(site)
         if self.partial:
-            n, mean, m2 = moments(self.activation(site))
+            rows = range(0, len(self.activation_decisions(site)), STATS_ROWS)
+            parts = (moments(self.activation(site, slice(i, i + STATS_ROWS))) for i in rows)
+            n, mean, m2 = reduce(merged, parts, no_moments(len(group["n"])))
         else:
             n, mean, m2 = group["n"][:], group["mean"][:], group["m2"][:]
         known = n > 0
@@ -266,8 +278,10 @@ class TraceReader:
         return columns
 
     def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        self._file.close()
+        """Close the file; what is read afterwards opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def __enter__(self) -> TraceReader:
         return self
@@ -284,7 +298,10 @@ def _columns(table: str, group: SafeGroup) -> list[str]:
 
 def _site_info(path: Path, name: str, group: SafeGroup) -> SiteInfo:
     try:
-        return SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
+        site = SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
+        if site.name != name:
+            raise ValueError(f"it calls itself {site.name}")
+        return site
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotATrace(path, f"activations/{name} does not say what it is ({error})") from error
 
