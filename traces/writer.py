@@ -1,5 +1,6 @@
 """Write one trace: everything is created first, then only appended to, one episode at a time.
 
+    NAME.h5.new       while it is made; holds nothing yet, and is there for some milliseconds
     NAME.h5.partial   while it is written; opens with `swmr=True` up to its last complete episode
     NAME.h5           after `close`; the content is on the disk before the name appears
 
@@ -99,6 +100,7 @@ class TraceWriter:
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + PARTIAL)
+        self._unready = self.path.with_name(self.path.name + ".new")
         self.header = header
         self.sites = {site.name: site for site in sites}
         if len(self.sites) != len(sites):
@@ -126,24 +128,25 @@ class TraceWriter:
             self._sites = [SiteWriter(self._file[f"activations/{s.name}"], s) for s in sites]
             self._file.flush()
             self._file.swmr_mode = True
+            self._unready.rename(self.partial)
         except BaseException:
             self._file.close()
-            self.partial.unlink()
+            self._unready.unlink()
             raise
 
     def _created_file(self) -> h5py.File:
-        for taken in (self.path, self.partial):
+        for taken in (self.path, self.partial, self._unready):
             if taken.exists():
                 raise FileExists(taken)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._check_space(0)
             return h5py.File(
-                self.partial, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=CACHE_BYTES
+                self._unready, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=CACHE_BYTES
             )
         except OSError as error:
-            if self.partial.exists():  # another writer was faster
-                raise FileExists(self.partial) from error
+            if self._unready.exists():  # another writer was faster
+                raise FileExists(self._unready) from error
             why = os.strerror(error.errno).lower() if error.errno else str(error)
             raise UnwritableFolder(self.path.parent, why) from error
 
