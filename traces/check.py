@@ -31,7 +31,7 @@ from traces.structure import LEVELS, Finding, Structure, structure
 
 __all__ = ["Examined", "Finding", "check", "examine", "may_be_unknown"]
 
-KINDS = ("record", "grpo", "eval")
+KINDS = ("record", "replay", "grpo", "eval")
 UNKNOWN_POLICY = "name a policy that policies/ lacks"
 
 

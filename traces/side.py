@@ -171,13 +171,17 @@ class _Site:
         self.faults = scan(f"{place}/values", values, rows, tests)
 
     def _unknown(self, block: np.ndarray) -> np.ndarray:
-        """Mark rows with a NaN; a test that sums up on the way."""
+        """Mark rows with a NaN that is not padding; a test that sums up on the way."""
         part = moments(block)
         self.moments = merged(self.moments, part)
         if int(part[0].sum()) == block.size:
             return np.zeros(len(block), bool)
         self.infinite += int(np.isinf(block).sum())
-        return np.isnan(block.reshape(len(block), -1)).any(axis=1)
+        unknown = np.isnan(block.reshape(len(block), -1, self.n_units))
+        bad = unknown.any(axis=-1)  # (rows, samples)
+        if block.ndim > 2:
+            bad &= ~unknown.all(axis=-1)  # a token that is padding has no values at all
+        return bad.any(axis=1)
 
     def _not_finite(self, block: np.ndarray) -> np.ndarray:
         before = self.infinite

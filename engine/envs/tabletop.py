@@ -161,11 +161,11 @@ class TabletopEnv(gym.Env):
         info = {"is_success": success, "task_id": self.task_id}
         return self._observation(), float(success), success, truncated, info
 
-    def render(self) -> np.ndarray:
-        """The agentview camera at video size, (256, 256, 3) uint8 unless asked otherwise."""
+    def render(self, camera: str = "agentview") -> np.ndarray:
+        """A camera at video size, (256, 256, 3) uint8 unless asked otherwise."""
         if self._video_renderer is None:
             self._video_renderer = mujoco.Renderer(self.model, self._render_size, self._render_size)
-        self._video_renderer.update_scene(self.data, "agentview")
+        self._video_renderer.update_scene(self.data, camera)
         return self._video_renderer.render()
 
     def close(self) -> None:
