@@ -76,7 +76,6 @@ def _access() -> h5p.PropFAID:
     long before each: damage would take it centuries.  h5py does not offer the setting.
     """
     access = h5p.create(h5p.FILE_ACCESS)
-    access.set_fclose_degree(h5f.CLOSE_STRONG)
     access.set_file_locking(False, True)
     access.set_cache(0, 521, 2**20, 0.75)
     with phil:
