@@ -10,6 +10,7 @@ the whole episode, whenever the writer was killed.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
@@ -38,11 +39,6 @@ SPARE_BYTES = 64 * 2**20
 """Disk space that a write leaves free, for chunks it begins and for the files of others."""
 CACHE_BYTES = 2**19
 """Chunks of one column that stay in memory, so that the last one is not read back to be filled."""
-_abandoned: list[object] = []
-"""Files whose last write failed, with their datasets.
-
-HDF5 crashes the process when it closes such a file, so they stay open for as long as it lives.
-"""
 SIDE_TABLES = ("policies", "groups", "advantages", "updates")
 
 Stream = tuple[Sequence[int], Sequence]
@@ -282,9 +278,22 @@ class TraceWriter:
         self._whole = False
         try:
             yield
-        except (OSError, RuntimeError) as error:
-            raise WriteFailed(self.partial, str(error)) from error
+        except BaseException as error:
+            self._abandon()
+            if isinstance(error, (OSError, RuntimeError)):
+                raise WriteFailed(self.partial, str(error)) from error
+            raise
         self._whole = True
+
+    def _abandon(self) -> None:
+        """Leave the file open for good: HDF5 crashes when it closes one whose last write failed.
+
+        Nobody gives these references back, so nothing is closed when the interpreter ends either.
+        """
+        self._worker.shutdown()
+        datasets = [*self._columns.values(), *(c for s in self._sites for c in s.columns.values())]
+        for item in (self._file, *datasets):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(item.id))
 
     def _append(self, columns: Mapping[str, np.ndarray]) -> None:
         """Append rows to some columns and hand everything so far to the system."""
@@ -304,7 +313,6 @@ class TraceWriter:
         After a failed write the file keeps its `.partial` name, under which it stays readable.
         """
         if not self._whole:
-            _abandoned.append((self._file, self._columns, self._sites))
             return self.partial
         if not self._file:
             return self.path
