@@ -12,6 +12,7 @@ statistics, indices           nothing: they are worked out anew
 from __future__ import annotations
 
 import json
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +24,7 @@ from traces.copying import Contents
 from traces.safety import FAILURES, SafeGroup
 from traces.scan import Fault, spans
 from traces.schema import TABLES, fields_of
+from traces.side import EARLY
 
 INDEXED = ("episodes", "steps", "decisions")
 STREAM = {"step", "offset", "length", "data"}
@@ -77,7 +79,7 @@ def losses(found: Examined) -> Losses:
         if table not in INDEXED:
             costs.rows[table] = np.arange(_length(found, table)) >= found.rows[table]
     for fault in found.faults:
-        if fault.level == "error" and fault.what != UNKNOWN_POLICY:
+        if fault.level == "error" and fault.what not in (UNKNOWN_POLICY, EARLY):
             _count(found, fault, costs)
     for table, lost in costs.rows.items():
         if table not in TABLES:
@@ -135,18 +137,34 @@ def _items_at(found: Examined, table: str, entries: np.ndarray) -> np.ndarray:
 
 
 def _keep_ascending(found: Examined, table: str, lost: np.ndarray) -> None:
-    """Leave out rows that point back, so that the others ascend."""
+    """Leave out as few rows as possible so that the others ascend."""
     key = "decision" if table.startswith("activations/") else "step"
     column = found.structure.table(table).get(key)
-    if column is None:
+    kept = np.flatnonzero(~lost)
+    if column is None or not len(kept):
         return
-    last = -1
-    for start, stop in spans(np.flatnonzero(~lost)):
-        for row, pointer in enumerate(column.dataset[start:stop].tolist(), start):
-            if pointer < last or (pointer == last and table != "objects"):
-                lost[row] = True
-            else:
-                last = pointer
+    pointers = np.concatenate([column.dataset[first:last] for first, last in spans(kept)])
+    chosen = longest_ascending(pointers, strictly=table != "objects")
+    lost[np.delete(kept, chosen)] = True
+
+
+def longest_ascending(values: np.ndarray, *, strictly: bool) -> np.ndarray:
+    """Return the places of a longest ascending part of some numbers (n,)."""
+    steps = np.diff(values)
+    if (steps > 0).all() or (not strictly and (steps >= 0).all()):
+        return np.arange(len(values))
+    place = bisect_left if strictly else bisect_right
+    tops: list[int] = []  # smallest last value of a part of length 1, 2, ...
+    ends: list[int] = []  # and where that value is
+    before = np.full(len(values), -1)
+    for here, value in enumerate(values.tolist()):
+        length = place(tops, value)
+        tops[length : length + 1], ends[length : length + 1] = [value], [here]
+        before[here] = ends[length - 1] if length else -1
+    chosen = [ends[-1]]
+    while before[chosen[-1]] >= 0:
+        chosen.append(int(before[chosen[-1]]))
+    return np.array(chosen[::-1])
 
 
 def told(path: Path, found: Examined, contents: Contents, costs: Losses) -> Iterator[str]:

@@ -46,11 +46,11 @@ def repair(path: Path | str, out: Path | str | None = None) -> Repaired:
         FileExists: `out` is there already.
     """
     path = Path(path)
-    out = Path(out) if out is not None else repaired_path(path)
-    if out.exists():
-        raise FileExists(out)
     file, partial = _opened(path)
     try:
+        out = Path(out) if out is not None else repaired_path(path)
+        if out.exists():
+            raise FileExists(out)
         return _saved(path, file, partial, out)
     except NotATrace:
         raise

@@ -14,6 +14,7 @@ from traces.scan import Fault, Test, read_blocks, scan
 from traces.schema import TABLES
 from traces.structure import Column, Finding, Structure
 
+EARLY = "point to what lies before that of the row above"
 PNG = b"\x89PNG\r\n\x1a\n"
 RTOL = 1e-6
 """Of statistics against those of the values: the order of summation differs."""
@@ -82,7 +83,7 @@ def _pointers(column: Column | None, rows: int, size: int, *, strictly: bool) ->
         before = int(index[-1])
     target = column.field.name
     yield from _fault(column.place, f"point to no {target}", bad)
-    yield from _fault(column.place, f"point to a {target} before that of the row above", early)
+    yield from _fault(column.place, EARLY, early)
 
 
 def _object_numbers(file: SafeGroup, column: Column | None, rows: int) -> Iterator[Fault]:
