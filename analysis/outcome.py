@@ -114,7 +114,7 @@ class Report:
 
 
 def analyse(paths: Iterable[Path | str]) -> Report:
-    """Read traces and report on every condition in them."""
+    """Read traces (as `open_traces` finds them) and report on every condition in them."""
     return report(episode_table(paths))
 
 

@@ -15,7 +15,8 @@ import numpy as np
 import polars as pl
 
 from analysis.motion import meed_cm, step_lengths_cm
-from analysis.opening import opened
+from traces.collection import TraceCollection, open_traces
+from traces.errors import NotATrace, UnknownName
 from traces.header import TraceHeader
 from traces.reader import TraceReader
 
@@ -78,16 +79,17 @@ def episode_table(paths: Iterable[Path | str]) -> EpisodeTable:
     """Read every episode of some traces.
 
     Of equal uids the largest session counts (a resumed run), of equal (condition, pair_key) the
-    newest file; ties fall to the last uid, then file name, never to the order of `paths`.
+    newest file; ties fall to the last uid, then file name, never to the order of `paths`. The
+    shards of a recording count as one file, called like the first of them.
     """
     frames, notes = [], []
-    for path in sorted({str(path) for path in paths}):
-        with opened(path) as trace:
-            rows = _rows(path, trace)
-            if trace.partial:
-                count = _counted(len(rows), "complete episode")
-                notes.append(f"{path} is unfinished: {count} in it")
-        frames.append(pl.DataFrame(rows, schema=SCHEMA, orient="row"))
+    paths = list(paths)
+    if paths:
+        with open_traces(*paths) as traces:
+            for recording in traces.recordings():
+                name = str(recording.paths[0])
+                frames += [_frame(name, traces, file) for file in recording.files]
+            notes += traces.notes
     frame = pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
     # One set of weights may have been recorded under two paths; it still has one name.
     frame = frame.with_columns(pl.col("policy").min().over("policy_id"))
@@ -112,9 +114,18 @@ def _newest(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     return frame.sort(order, descending=True).unique(keys, keep="first", maintain_order=True)
 
 
-def _rows(path: str, trace: TraceReader) -> list[tuple]:
+def _frame(name: str, traces: TraceCollection, file: int) -> pl.DataFrame:
+    """Return the episodes of one file."""
+    try:
+        with traces.reading(file) as trace:
+            return pl.DataFrame(_rows(name, trace), schema=SCHEMA, orient="row")
+    except UnknownName as error:
+        raise NotATrace(traces.paths[file], f"it is damaged ({error})") from error
+
+
+def _rows(name: str, trace: TraceReader) -> list[tuple]:
     """Return one tuple per episode, in the order of `SCHEMA`."""
-    shared = {"file": path} | _header_columns(trace.header)
+    shared = {"file": name} | _header_columns(trace.header)
     policies = _policies(trace)
     episodes = trace.episodes(*EPISODE_COLUMNS)
     steps = trace.steps("ee_pos", "intervened", "log_prob")

@@ -18,7 +18,7 @@ from engine import sites
 from engine.capture import Capture
 from engine.likelihoods import flow_sde
 from engine.noise import NoiseKey
-from engine.policies.smolvla import LoadedPolicy, image_batch, policy_state, prefix_cache
+from engine.policies.smolvla import LoadedPolicy, image_batch, prefix_cache
 from engine.steering import check, steered
 from traces.errors import UserError
 from traces.intervention import Intervention
@@ -31,7 +31,10 @@ THREADS = 1  # as fast as two beside environment workers, and steady on a shared
 class Request:
     """What one row of the batch is asked."""
 
-    observation: dict
+    pixels: dict[str, np.ndarray]
+    """camera of the policy to (64, 64, 3) uint8"""
+    state: np.ndarray
+    """(8,) float32, see `policy_state`"""
     instruction: str
     key: NoiseKey
     decision: int
@@ -68,9 +71,11 @@ class Actor:
         sampler: denoising steps and noise.
         n_executed: action rows of each chunk that are sent.
         intervention: what is changed inside, if anything.
+        wanted: what is recorded inside: presets and sites, see `presets`.
 
     Raises:
-        UserError: more rows than a chunk has, or an intervention that cannot be applied or act.
+        UserError: more rows than a chunk has, an intervention that cannot be applied or act, or a
+            site that does not exist.
     """
 
     def __init__(
@@ -79,6 +84,7 @@ class Actor:
         sampler: flow_sde.FlowSDE,
         n_executed: int = 1,
         intervention: Intervention | None = None,
+        wanted: Sequence[str] = ("standard",),
     ):
         torch.set_num_threads(THREADS)
         if not 1 <= n_executed <= loaded.policy.config.chunk_size:
@@ -90,7 +96,7 @@ class Actor:
             check(loaded.policy, intervention)
         self.loaded, self.sampler, self.n_executed = loaded, sampler, n_executed
         self.intervention = intervention
-        self.capture = Capture(loaded.policy, n_executed, intervention)
+        self.capture = Capture(loaded.policy, n_executed, intervention, wanted)
         self.statistics = action_statistics(loaded)
         self.likelihood_dims = [i for i, s in enumerate(self.statistics["std"]) if s > 1e-6]
         self.prefix_layout = sites.prefix_groups(loaded.policy)
@@ -129,10 +135,10 @@ class Actor:
                 log_prob=log_prob[i, : self.n_executed].numpy(),
                 log_prob_base=log_prob_base[i, : self.n_executed].numpy(),
                 chain=chain[i].numpy(),
-                state=policy_state(request.observation["robot_state"]),
+                state=request.state,
                 tokens=batch["observation.language.tokens"][i].numpy(),
                 token_mask=batch["observation.language.attention_mask"][i].numpy().astype(bool),
-                obs_hash=_hash(request),
+                obs_hash=input_hash(request),
                 noise_key=f"{request.key}/{request.decision}",
                 policy_ms=ms,
                 activations={name: value[i] for name, value in activations.items()},
@@ -153,10 +159,9 @@ class Actor:
         if len(requests) != BATCH:
             raise ValueError(f"a policy call has {BATCH} rows, got {len(requests)}")
         some = next(r for r in requests if r is not None)
-        pixels = {key: np.zeros_like(value) for key, value in some.observation["pixels"].items()}
-        rows = [r.observation["pixels"] if r else pixels for r in requests]
-        state = np.zeros_like(policy_state(some.observation["robot_state"]))
-        states = [policy_state(r.observation["robot_state"]) if r else state for r in requests]
+        pixels = {key: np.zeros_like(value) for key, value in some.pixels.items()}
+        rows = [r.pixels if r else pixels for r in requests]
+        states = [r.state if r else np.zeros_like(some.state) for r in requests]
         return self.loaded.preprocess(
             {
                 f"observation.images.{key}": image_batch(np.stack([row[key] for row in rows]))
@@ -186,10 +191,10 @@ def action_statistics(loaded: LoadedPolicy) -> dict[str, list[float]]:
     return {name: np.asarray(step.stats["action"][name]).tolist() for name in ("mean", "std")}
 
 
-def _hash(request: Request) -> str:
+def input_hash(request: Request) -> str:
     """SHA-256 of exactly what the policy is given."""
     digest = hashlib.sha256(request.instruction.encode())
-    for image in request.observation["pixels"].values():
+    for image in request.pixels.values():
         digest.update(np.ascontiguousarray(image).tobytes())
-    digest.update(policy_state(request.observation["robot_state"]).tobytes())
+    digest.update(request.state.tobytes())
     return digest.hexdigest()

@@ -1,14 +1,11 @@
-"""Record activations of a decision: the `standard` preset.
+"""Record activations of a decision at the sites of some `presets.Spec`.
 
-Per VLM layer the FFN activations and the residual stream after it, averaged over valid prefix
-tokens; per expert layer the FFN activations, averaged over the executed action tokens and the
-denoising steps; and the steered neurons token by token. Values are those that act: a steered
-neuron shows its steered value.
+Values are those that act: a steered neuron shows its steered value. A VLM module runs once a
+decision, an expert module once a denoising step; both counts are checked every time.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -17,8 +14,11 @@ from torch import Tensor
 
 from engine import sites
 from engine.hooks import tapped
+from engine.presets import TOKENS, Spec, chosen
 from traces.header import SiteInfo
 from traces.intervention import Intervention
+
+ALIASES = {"ffn_act": "mlp.hook_post", "resid_post": "hook_resid_post"}  # TransformerLens's names
 
 
 class Capture:
@@ -28,20 +28,25 @@ class Capture:
         policy: the policy to read.
         n_executed: action rows of a chunk that are sent.
         intervention: its neurons are recorded per token.
+        wanted: presets and sites, see `presets`.
+
+    Raises:
+        UserError: something wanted does not exist.
     """
 
     def __init__(
-        self, policy: SmolVLAPolicy, n_executed: int, intervention: Intervention | None = None
+        self,
+        policy: SmolVLAPolicy,
+        n_executed: int,
+        intervention: Intervention | None = None,
+        wanted: Sequence[str] = ("standard",),
     ):
         self.policy, self.n_executed = policy, n_executed
         self.steps = policy.config.num_steps
         self.sites: list[SiteInfo] = []
-        self._taps: list[tuple] = []  # (site, module, how to reduce its input)
-        for layer in range(len(sites.layers(policy, "vlm"))):
-            self._add_vlm_ffn(layer)
-            self._add_residual(layer)
-        for layer in range(len(sites.layers(policy, "expert"))):
-            self._add_expert_ffn(layer)
+        self._readers: list[_Reader] = []
+        for spec in chosen(policy, wanted):
+            self._add_vlm(spec) if spec.tower == "vlm" else self._add_expert(spec)
         for site in intervention.sites if intervention else ():
             self._add_cluster(site.layer, site.neurons)
 
@@ -55,94 +60,179 @@ class Capture:
         Yields:
             A function that returns site -> (B, *shape) float32, to be called after the decision.
         """
-        sums: dict[str, Tensor] = {}
         with ExitStack() as stack:
-            calls = {
-                site.name: stack.enter_context(tapped(module, self._adder(sums, site, reduce)))
-                for site, module, reduce in self._taps
-            }
-            self._mask = prefix_mask
+            calls = []
+            for reader in self._readers:
+                reader.begin(prefix_mask)
+                calls.append(stack.enter_context(tapped(reader.module, reader.read)))
 
             def values() -> dict[str, np.ndarray]:
-                for site, _, _ in self._taps:
-                    if calls[site.name].count != site.calls_per_chunk:
+                for site, reader, call in zip(self.sites, self._readers, calls, strict=True):
+                    if call.count != reader.expected_calls:
                         raise RuntimeError(
-                            f"{site.module} ran {calls[site.name].count} times in a decision, "
-                            f"expected {site.calls_per_chunk}"
+                            f"{site.module} ran {call.count} times in a decision, "
+                            f"expected {reader.expected_calls}"
                         )
                 return {
-                    site.name: (sums[site.name] / site.calls_per_chunk).numpy()
-                    for site, _, _ in self._taps
+                    site.name: reader.value().numpy()
+                    for site, reader in zip(self.sites, self._readers, strict=True)
                 }
 
             yield values
 
-    def _adder(self, sums: dict[str, Tensor], site: SiteInfo, reduce: Callable) -> Callable:
-        def add(h: Tensor) -> None:
-            value = reduce(h)
-            sums[site.name] = sums[site.name] + value if site.name in sums else value
+    def _add_vlm(self, spec: Spec) -> None:
+        module, path = self._place(spec)
+        start, stop = (0, None) if spec.tokens == "all" else self._group(spec.tokens)
+        tokens = "prefix" if spec.tokens == "all" else spec.tokens
+        width = _width(module)
+        if spec.keep == "mean":
+            where, dims, shape = f"mean over valid {tokens} tokens", ("D", "N"), (width,)
+        else:
+            n = (stop or self._group("state")[1]) - start
+            where = f"each {tokens} token, NaN where it is padding"
+            dims, shape = ("D", "token", "N"), (n, width)
+        reader = _PrefixReader(module, slice(start, stop), each=spec.keep == "each")
+        self._add(spec, path, where, dims, shape, reader)
 
-        return add
-
-    def _mean_over_prefix(self, h: Tensor) -> Tensor:
-        """(B, P, N) -> (B, N), padding left out."""
-        weight = self._mask.to(h.dtype).unsqueeze(-1)
-        return (h * weight).sum(1) / weight.sum(1)
-
-    def _add_vlm_ffn(self, layer: int) -> None:
-        module = sites.ffn_input(self.policy, "vlm", layer)
-        path = sites.module_path("vlm", layer, "mlp.down_proj")
-        site = self._vlm_site(layer, "ffn_act", path, "mlp.hook_post", module.in_features)
-        self._add(site, module, self._mean_over_prefix)
-
-    def _add_residual(self, layer: int) -> None:
-        module, path = sites.residual_reader(self.policy, layer)
-        width = self.policy.model.vlm_with_expert.config.text_config.hidden_size
-        site = self._vlm_site(layer, "resid_post", path, "hook_resid_post", width)
-        self._add(site, module, self._mean_over_prefix)
+    def _add_expert(self, spec: Spec) -> None:
+        module, path = self._place(spec)
+        start, stop = spec.denoise or (0, self.steps)
+        rows = self.n_executed if spec.tokens == "executed" else self.policy.config.chunk_size
+        what = "executed action tokens" if spec.tokens == "executed" else "action tokens"
+        steps = f"denoising steps {start} to {stop - 1}" if spec.denoise else "denoising steps"
+        width = _width(module)
+        if spec.keep == "mean":
+            where, dims, shape = f"mean over {what} and {steps}", ("D", "N"), (width,)
+        else:
+            where = f"each of {what}, {steps}"
+            dims, shape = ("D", "K", "H", "N"), (stop - start, rows, width)
+        reader = _ExpertReader(module, self.steps, (start, stop), rows, each=spec.keep == "each")
+        self._add(spec, path, where, dims, shape, reader)
 
     def _add_cluster(self, layer: int, neurons: tuple[int, ...]) -> None:
-        n_tokens = sites.prefix_groups(self.policy)["state"][1]
-        path = sites.module_path("vlm", layer, "mlp.down_proj")
-        site = replace(
-            self._vlm_site(layer, "ffn_act.steered", path, "", len(neurons)),
-            tokens=f"each prefix token, neurons {','.join(map(str, neurons))}",
-            dims=("D", "token", "N"),
-            shape=(n_tokens, len(neurons)),
+        spec = Spec("vlm", layer, "ffn_act", TOKENS["vlm"][0])
+        module, path = self._place(spec)
+        where = f"each prefix token, neurons {','.join(map(str, neurons))}"
+        shape = (self._group("state")[1], len(neurons))
+        reader = _PrefixReader(
+            module, slice(0, None), each=True, neurons=torch.tensor(neurons), mask_padding=False
         )
-        chosen = torch.tensor(neurons)
-        module = sites.ffn_input(self.policy, "vlm", layer)
-        self._add(site, module, lambda h: h[:, :, chosen].clone())
+        self._add(spec, path, where, ("D", "token", "N"), shape, reader, ".steered")
 
-    def _add_expert_ffn(self, layer: int) -> None:
-        module = sites.ffn_input(self.policy, "expert", layer)
-        site = SiteInfo(
-            name=f"exp.{layer}.ffn_act",
-            module=sites.module_path("expert", layer, "mlp.down_proj"),
-            tower="expert",
-            layer=layer,
-            tokens="mean over executed action tokens and denoising steps",
-            calls_per_chunk=self.steps,
-            reaches_action=True,
-            dims=("D", "N"),
-            shape=(module.in_features,),
+    def _place(self, spec: Spec) -> tuple[torch.nn.Module, str]:
+        if spec.kind == "resid_post":
+            return sites.residual_reader(self.policy, spec.layer, spec.tower)
+        module = sites.ffn_input(self.policy, spec.tower, spec.layer)
+        return module, sites.module_path(spec.tower, spec.layer, "mlp.down_proj")
+
+    def _group(self, name: str) -> tuple[int, int]:
+        return sites.prefix_groups(self.policy)[name]
+
+    def _add(
+        self,
+        spec: Spec,
+        path: str,
+        tokens: str,
+        dims: tuple[str, ...],
+        shape: tuple[int, ...],
+        reader: "_Reader",
+        suffix: str = "",
+    ) -> None:
+        alias = f"blocks.{spec.layer}.{ALIASES[spec.kind]}"
+        plain = spec.tower == "vlm" and spec.tokens == "all" and spec.keep == "mean" and not suffix
+        self._readers.append(reader)
+        self.sites.append(
+            SiteInfo(
+                name=spec.name + suffix,
+                module=path,
+                tower=spec.tower,
+                layer=spec.layer,
+                tokens=tokens,
+                calls_per_chunk=reader.expected_calls,
+                reaches_action=sites.reaches_action(self.policy, spec.tower, spec.layer),
+                dims=dims,
+                shape=shape,
+                dtype=spec.dtype,
+                alias=alias if plain else "",
+            )
         )
-        self._add(site, module, lambda h: h[:, : self.n_executed].mean(1))
 
-    def _vlm_site(self, layer: int, kind: str, path: str, alias: str, width: int) -> SiteInfo:
-        return SiteInfo(
-            name=f"vlm.{layer}.{kind}",
-            module=path,
-            tower="vlm",
-            layer=layer,
-            tokens="mean over valid prefix tokens",
-            calls_per_chunk=1,
-            reaches_action=sites.reaches_action(self.policy, "vlm", layer),
-            dims=("D", "N"),
-            shape=(width,),
-            alias=f"blocks.{layer}.{alias}" if alias else "",
-        )
 
-    def _add(self, site: SiteInfo, module: torch.nn.Module, reduce: Callable) -> None:
-        self.sites.append(site)
-        self._taps.append((site, module, reduce))
+class _Reader:
+    """What one tap keeps of a decision."""
+
+    def __init__(self, module: torch.nn.Module, expected_calls: int):
+        self.module, self.expected_calls = module, expected_calls
+        self._kept: list[Tensor] = []
+
+    def begin(self, prefix_mask: Tensor) -> None:
+        self._kept.clear()
+        self._mask = prefix_mask
+
+
+class _PrefixReader(_Reader):
+    """Prefix tokens of one call, (B, P, N): their mean without padding, or each of them."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        tokens: slice,
+        *,
+        each: bool,
+        neurons: Tensor | None = None,
+        mask_padding: bool = True,
+    ):
+        super().__init__(module, 1)
+        self._tokens, self._each, self._neurons = tokens, each, neurons
+        self._mask_padding = mask_padding
+
+    def read(self, h: Tensor) -> None:
+        h, valid = h[:, self._tokens], self._mask[:, self._tokens].unsqueeze(-1)
+        if self._neurons is not None:
+            h = h[:, :, self._neurons]
+        if not self._each:
+            weight = valid.to(h.dtype)
+            self._kept.append((h * weight).sum(1) / weight.sum(1))
+        elif self._mask_padding:
+            self._kept.append(h.masked_fill(~valid, torch.nan))
+        else:
+            self._kept.append(h.clone())
+
+    def value(self) -> Tensor:
+        return self._kept[0]
+
+
+class _ExpertReader(_Reader):
+    """The first `rows` action tokens of some denoising steps: their mean, or each of them."""
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        n_steps: int,
+        window: tuple[int, int],
+        rows: int,
+        *,
+        each: bool,
+    ):
+        super().__init__(module, n_steps)
+        self._window, self._rows, self._each = window, rows, each
+        self._step = 0
+
+    def begin(self, prefix_mask: Tensor) -> None:
+        super().begin(prefix_mask)
+        self._step = 0
+
+    def read(self, h: Tensor) -> None:
+        if self._window[0] <= self._step < self._window[1]:
+            h = h[:, : self._rows]
+            self._kept.append(h.clone() if self._each else h.mean(1))
+        self._step += 1
+
+    def value(self) -> Tensor:
+        stacked = torch.stack(self._kept, dim=1)  # (B, steps, ...)
+        return stacked if self._each else stacked.mean(1)
+
+
+def _width(module: torch.nn.Module) -> int:
+    """Units of a module's input."""
+    return getattr(module, "in_features", None) or module.weight.shape[0]

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from traces.errors import UserError
+from traces.errors import UnknownName, UserError
 
 EVALUATION_SCENES = 1000  # scene seeds 0 to 999; training uses 10,000 and up
 
@@ -26,10 +26,22 @@ class RecordConfig:
     """environment processes; changes no byte"""
     video: str = ""
     """mp4 or gif: films the first episodes of every condition"""
+    capture: tuple[str, ...] = ("standard",)
+    """what is recorded inside the policy: presets and sites, see `presets`"""
+    keep: tuple[str, ...] = ()
+    """what else is kept: frames, the policy's own pictures at every decision, lossless"""
     out: str = "traces"
     """folder of the traces"""
+    shard_episodes: int = 0
+    """episodes after which a trace is closed and the next shard begins; 0 is no limit"""
+    shard_bytes: int = 2**30
+    """bytes after which, likewise"""
+    shard_seconds: float = 600.0
+    """seconds after which, likewise"""
 
     def __post_init__(self) -> None:
+        for name in ("shard_episodes", "shard_bytes", "shard_seconds"):
+            _at_least(name, getattr(self, name), 0)
         _at_least("episodes", self.episodes, 1)
         _at_least("replan", self.replan, 1)
         _at_least("workers", self.workers, 1)
@@ -40,10 +52,12 @@ class RecordConfig:
                 f"(0 to {EVALUATION_SCENES - 1}); seed + episodes must be at most "
                 f"{EVALUATION_SCENES}"
             )
+        if unknown := set(self.keep) - {"frames"}:
+            raise UnknownName("thing to keep", min(unknown), ["frames"])
         if self.video not in ("", "mp4", "gif"):
             raise UserError(f"video {self.video!r}: expected mp4 or gif")
 
 
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
+def _at_least(name: str, value: float, least: int) -> None:
+    if not value >= least:
         raise UserError(f"{name} must be at least {least}, got {value}")

@@ -1,4 +1,4 @@
-"""Record rollouts: one trace per condition, the same scenes and noise in each, and a run directory.
+"""Record rollouts: a trace per condition, the same scenes and noise in each, and a run directory.
 
 Conditions run one after the other. The baseline is the condition without an intervention; a
 steered episode and its baseline share scene seed, initial state and denoising noise (`pair_key`).
@@ -20,6 +20,7 @@ import yaml
 
 from engine.actor import BATCH, THREADS, Actor
 from engine.config import RecordConfig
+from engine.cost import checked_cost
 from engine.envs import load_suite
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
@@ -31,9 +32,12 @@ from traces.errors import FileExists, UnwritableFolder
 from traces.events import EventWriter
 from traces.intervention import Intervention
 from traces.schema import episode_uid
-from traces.writer import EpisodeRecord, TraceHeader, TraceWriter
+from traces.shards import ClosedShard, Rotation, ShardedWriter
+from traces.spool import Spill
+from traces.writer import EpisodeRecord, TraceHeader
 
 FILMED = 4  # episodes of a condition that `--video` films
+SPILL_BYTES = 256 * 2**20  # activations of a block that stay in memory until it ends
 PACKAGES = ("vla-trace", "lerobot", "torch", "transformers", "mujoco", "numpy", "h5py")
 
 Listener = Callable[[str, dict], None]  # event type and fields, as written to events.jsonl
@@ -57,7 +61,10 @@ def record(
         KeyboardInterrupt: after the files were closed.
     """
     sampler = FlowSDE(loaded.policy.config.num_steps, config.noise_level)
-    actors = [Actor(loaded, sampler, config.replan, condition) for condition in conditions]
+    actors = [
+        Actor(loaded, sampler, config.replan, condition, config.capture) for condition in conditions
+    ]
+    cost = checked_cost(config, actors)
     folder = _new_run_folder(run_id)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     paths: list[Path] = []
@@ -68,6 +75,7 @@ def record(
             listen(kind, fields)
 
         emit("run_start", **_run_start(config, loaded, conditions, run_id))
+        emit("alert", level="info", text=str(cost))
         status, error = "finished", ""
         try:
             with VectorEnv(config.suite, config.task_id, BATCH, config.workers) as env:
@@ -100,40 +108,52 @@ def _condition(
     emit: Callable,
     interrupted: Callable[[], bool],
 ) -> list[Path]:
-    """Run all episodes of one condition; returns the trace and its videos."""
+    """Run all episodes of one condition; returns its shards and its videos."""
     name = label(actor.intervention)
     emit("phase", name=name)
     task = load_suite(config.suite).TASKS[config.task_id]
     stem = f"{task.name}-{name.replace(' α=', '-a')}-{run_id}"
     path = unused_path(config.out, stem, ".h5")
-    plans = _plans(config, run_id, name)
+    plans = episode_plans(config, run_id, name)
     alpha = actor.intervention and actor.intervention.coefficient
     written, videos, beat = 0, [], time.monotonic()
-    with TraceWriter(
+
+    def announce(shard: ClosedShard) -> None:
+        fields = asdict(shard) | {"path": str(shard.path)}
+        emit("shard", condition=name, **fields)
+
+    with ShardedWriter(
         path,
         _header(config, actor, run_id),
         actor.capture.sites,
+        rotation=Rotation(
+            config.shard_episodes or None, config.shard_bytes or None, config.shard_seconds or None
+        ),
+        closed=announce,
         object_names=load_suite(config.suite).OBJECT_NAMES,
+        cameras=tuple(load_suite(config.suite).CAMERAS) if "frames" in config.keep else (),
     ) as trace:
         trace.write_policy(0, 0, actor.loaded.sha256, config.policy)
         for start in range(0, len(plans), BATCH):
             block = plans[start : start + BATCH]
-            for plan, (episode, frames) in zip(block, run_block(env, actor, block), strict=True):
+            spill = Spill(SPILL_BYTES, config.out)
+            done = run_block(env, actor, block, spill, "frames" in config.keep)
+            for plan, (episode, frames) in zip(block, done, strict=True):
                 trace.write_episode(episode)
                 emit("episode", condition=name, alpha=alpha, **_summary(plan, written, episode))
                 if frames:
                     videos.append(_film(path, written, frames, config))
                 written += 1
+            del done, episode  # not to be in memory together with the next block
             if time.monotonic() - beat > 5:
                 emit("heartbeat")
                 beat = time.monotonic()
             if interrupted():
                 break
-    emit("shard", path=str(path), condition=name, episodes=written, bytes=path.stat().st_size)
-    return [path, *videos]
+    return [*trace.paths, *videos]
 
 
-def _plans(config: RecordConfig, run_id: str, condition: str) -> list[EpisodePlan]:
+def episode_plans(config: RecordConfig, run_id: str, condition: str) -> list[EpisodePlan]:
     """Episode i plays scene seed + i from initial state (seed + i) mod 50."""
     suite = load_suite(config.suite)
     plans = []
@@ -169,9 +189,10 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
             "control_hz": suite.CONTROL_HZ,
             "horizon": suite.TASKS[config.task_id].horizon,
             "cameras": suite.CAMERAS,
+            "workspace": suite.WORKSPACE,
         },
         normalisation={"action": actor.statistics},
-        versions={name: importlib.metadata.version(name) for name in PACKAGES},
+        versions=package_versions(),
         host={
             "node": platform.node(),
             "machine": platform.machine(),
@@ -194,6 +215,11 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
         Z=width,
         language_length=policy.config.tokenizer_max_length,
     )
+
+
+def package_versions() -> dict[str, str]:
+    """Version of each package that can move a byte of a recording."""
+    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _run_start(

@@ -6,16 +6,21 @@ episode does; rows whose episode is over are blank.
 """
 
 import json
+import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
+import imageio.v3 as iio
 import numpy as np
 
 from engine.actor import BATCH, Actor, Decision, Request
 from engine.envs.vector import Moment, VectorEnv
 from engine.noise import NoiseKey
 from engine.policies.smolvla import policy_state
-from traces.writer import EpisodeRecord
+from traces.spool import Spill, Spool
+from traces.writer import EpisodeRecord, Stream
+
+CHAIN = "chain"
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,8 @@ class _Running:
     plan: EpisodePlan
     slot: int
     moment: Moment
+    spools: dict[str, Spool]
+    """chain, and activations by site; one row a decision"""
     moments: list[Moment] = field(default_factory=list)
     decisions: list[tuple[int, Decision]] = field(default_factory=list)
     offsets: list[int] = field(default_factory=list)
@@ -66,6 +73,12 @@ class _Running:
     def _used(self) -> int:
         return len(self.sent) - self.decisions[-1][0]
 
+    def add(self, decision: Decision) -> None:
+        """Take a decision; what is large of it waits in the spools."""
+        for name, row in ({CHAIN: decision.chain} | decision.activations).items():
+            self.spools[name].append(row)
+        self.decisions.append((len(self.sent), replace(decision, chain=None, activations={})))
+
     def next_action(self) -> np.ndarray:
         """The next row of the chunk, clipped to what the environment takes."""
         self.offsets.append(self._used)
@@ -76,9 +89,20 @@ class _Running:
 
 
 def run_block(
-    env: VectorEnv, actor: Actor, plans: list[EpisodePlan]
+    env: VectorEnv,
+    actor: Actor,
+    plans: list[EpisodePlan],
+    spill: Spill | None = None,
+    keep_frames: bool = False,
 ) -> list[tuple[EpisodeRecord, list[np.ndarray]]]:
     """Run up to BATCH episodes to their end.
+
+    Args:
+        env: where they run.
+        actor: who acts, and what of it is recorded.
+        plans: up to BATCH of them.
+        spill: where activations wait for the end of the block; None: in memory, all of them.
+        keep_frames: put what the policy saw into the records, as lossless PNG.
 
     Returns:
         Per plan, in order: the record, and video frames if the plan asked for them.
@@ -87,7 +111,11 @@ def run_block(
     frames = any(plan.video for plan in plans)
     scenes = {slot: (plan.scene_seed, plan.init_state) for slot, plan in enumerate(plans)}
     moments = env.reset(scenes, frames)
-    running = [_Running(plan, slot, moments[slot]) for slot, plan in enumerate(plans)]
+    spill = spill or Spill(sys.maxsize)
+    running = [
+        _Running(plan, slot, moments[slot], _spools(actor, spill))
+        for slot, plan in enumerate(plans)
+    ]
     while not all(episode.done for episode in running):
         _decide(actor, running)
         actions = {e.slot: e.next_action() for e in running if not e.done}
@@ -97,21 +125,29 @@ def run_block(
             episode.moment = moment
             episode.done = moment.terminated or moment.truncated
             episode.wall_s = time.perf_counter() - began
-    return [(_record(e, actor), _frames(e)) for e in running]
+    return [(_record(e, actor, keep_frames), _frames(e)) for e in running]
 
 
 def _decide(actor: Actor, running: list[_Running]) -> None:
     requests: list[Request | None] = [None] * BATCH
     for e in running:
         if e.needs_decision:
+            seen = e.moment.observation
+            state = policy_state(seen["robot_state"])
             requests[e.slot] = Request(
-                e.moment.observation, e.plan.instruction, e.plan.key, len(e.decisions)
+                seen["pixels"], state, e.plan.instruction, e.plan.key, len(e.decisions)
             )
     if not any(requests):
         return
     for e, decision in zip(running, actor.decide(requests)[: len(running)], strict=True):
         if decision is not None:
-            e.decisions.append((len(e.sent), decision))
+            e.add(decision)
+
+
+def _spools(actor: Actor, spill: Spill) -> dict[str, Spool]:
+    chain = spill.spool((actor.sampler.steps + 1, *actor.chunk_shape), "float32")
+    sites = {site.name: spill.spool(site.shape, "float32") for site in actor.capture.sites}
+    return {CHAIN: chain} | sites
 
 
 def _frames(episode: _Running) -> list[np.ndarray]:
@@ -120,7 +156,20 @@ def _frames(episode: _Running) -> list[np.ndarray]:
     return [m.frame for m in (*episode.moments, episode.moment)]
 
 
-def _record(e: _Running, actor: Actor) -> EpisodeRecord:
+def _seen(e: _Running) -> dict[str, Stream]:
+    """Camera to the steps of decisions and the policy's pictures there."""
+    starts = [start for start, _ in e.decisions]
+    return {
+        camera: (starts, [_png(e.moments[t].observation["pixels"][camera]) for t in starts])
+        for camera in e.moments[0].observation["pixels"]
+    }
+
+
+def _png(picture: np.ndarray) -> bytes:
+    return iio.imwrite("<bytes>", picture, extension=".png")
+
+
+def _record(e: _Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
     decisions = [d for _, d in e.decisions]
     starts = [start for start, _ in e.decisions]
     executed = np.diff([*starts, len(e.sent)])
@@ -183,16 +232,14 @@ def _record(e: _Running, actor: Actor) -> EpisodeRecord:
             "log_prob_base": np.bincount(decision_of_step, log_prob_base),
             "noise_std": np.tile(np.float32(actor.sampler.stds()), (len(decisions), 1)),
             "noise_key": [d.noise_key for d in decisions],
-            "chain": np.array([d.chain for d in decisions]),
+            "chain": e.spools[CHAIN],
             "tokens": np.array([d.tokens for d in decisions]),
             "token_mask": np.array([d.token_mask for d in decisions]),
             "obs_hash": [d.obs_hash for d in decisions],
             "policy_ms": np.array([d.policy_ms for d in decisions]),
         },
-        activations={
-            site.name: np.array([d.activations[site.name] for d in decisions])
-            for site in actor.capture.sites
-        },
+        activations={name: spool for name, spool in e.spools.items() if name != CHAIN},
+        frames=_seen(e) if keep_frames else None,
         objects={
             "step": np.repeat(np.arange(len(e.sent)), n_objects),
             "object": np.tile(np.arange(n_objects), len(e.sent)),

@@ -30,13 +30,16 @@ def ffn_input(policy: SmolVLAPolicy, tower: str, layer: int) -> nn.Module:
     return layers(policy, tower)[layer].mlp.down_proj
 
 
-def residual_reader(policy: SmolVLAPolicy, layer: int) -> tuple[nn.Module, str]:
-    """Module whose input is the VLM's residual stream after a layer, and its path."""
-    text = policy.model.vlm_with_expert.vlm.model.text_model
-    if layer + 1 < len(text.layers):
-        path = module_path("vlm", layer + 1, "input_layernorm")
-        return text.layers[layer + 1].input_layernorm, path
-    return text.norm, "model.vlm_with_expert.vlm.model.text_model.norm"
+def residual_reader(policy: SmolVLAPolicy, layer: int, tower: str = "vlm") -> tuple[nn.Module, str]:
+    """Module whose input is a tower's residual stream after a layer, and its path."""
+    model = policy.model.vlm_with_expert
+    tower_layers = layers(policy, tower)
+    if layer + 1 < len(tower_layers):
+        path = module_path(tower, layer + 1, "input_layernorm")
+        return tower_layers[layer + 1].input_layernorm, path
+    if tower == "expert":
+        return model.lm_expert.norm, "model.vlm_with_expert.lm_expert.norm"
+    return model.vlm.model.text_model.norm, "model.vlm_with_expert.vlm.model.text_model.norm"
 
 
 def reaches_action(policy: SmolVLAPolicy, tower: str, layer: int) -> bool:

@@ -28,6 +28,7 @@ def compress(path: Path) -> None:
             if isinstance(item, h5py.Dataset):
                 packed = {"compression": "gzip"} if item.chunks else {}
                 options = {"chunks": item.chunks, "maxshape": item.maxshape}
+                options["fletcher32"] = item.fletcher32
                 made = new.create_dataset(
                     name, data=item[()], dtype=item.dtype, **options, **packed
                 )

@@ -15,8 +15,11 @@ from traces.errors import BadRecord, TextTooLong, UnknownName
 from traces.schema import Field
 
 ELLIPSIS = "…"
-BLOCK_BYTES = 32 * 2**20
+BLOCK_BYTES = 2**20
 """Statistics are computed over at most this much at a time, as float64."""
+
+Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Per unit: n (N,) int64, mean (N,) float64, and m2 (N,), the sum of squared deviations."""
 
 
 def as_table(
@@ -97,46 +100,69 @@ def encoded(column: str, field: Field, text: object) -> bytes:
     return raw[: limit - len(end)].decode("utf-8", "ignore").encode() + end
 
 
-def as_activation(
-    column: str, values: object, shape: tuple[int, ...], dtype: str
-) -> tuple[np.ndarray, int]:
-    """Return (values as stored, how many finite ones became infinite)."""
-    array = np.asarray(values)
-    if array.shape != shape:
-        raise BadRecord(column, f"shape {shape}", array.shape)
-    if array.dtype.kind != "f":
-        raise BadRecord(column, "floating-point values", array.dtype)
+def as_activation(block: np.ndarray, dtype: str) -> tuple[np.ndarray, Moments, int]:
+    """Return (values as stored, their moments, how many finite ones became infinite)."""
     with np.errstate(over="ignore"):
-        stored = array.astype(dtype)
-    return stored, int(np.count_nonzero(np.isfinite(array) & ~np.isfinite(stored)))
+        stored = block.astype(dtype, copy=False)
+    found = moments(stored)
+    if found[0].sum() == stored.size:  # all are finite
+        return stored, found, 0
+    return stored, found, int(np.count_nonzero(np.isfinite(block) & ~np.isfinite(stored)))
 
 
-def moments(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return (n, mean, m2) per unit, over all axes but the last; values not finite are left out.
+def moments(values: np.ndarray) -> Moments:
+    """Return the moments per unit, over all axes but the last; values not finite are left out.
 
     Args:
         values: (rows, ..., N).
-
-    Returns:
-        n (N,) int64, mean (N,) and m2 (N,) float64, with m2 the sum of squared deviations.
     """
     n_units = values.shape[-1]
-    total = (np.zeros(n_units, np.int64), np.zeros(n_units), np.zeros(n_units))
+    total = no_moments(n_units)
     samples = values.reshape(-1, n_units)  # (S, N)
-    block = max(1, BLOCK_BYTES // (8 * n_units))
-    for start in range(0, len(samples), block):
-        part = samples[start : start + block].astype(np.float64)
-        finite = np.isfinite(part)
-        n = finite.sum(axis=0)
-        mean = np.where(finite, part, 0.0).sum(axis=0) / np.maximum(n, 1)
-        m2 = (np.where(finite, part - mean, 0.0) ** 2).sum(axis=0)
-        total = merged(total, (n, mean, m2))
+    block = min(len(samples), max(1, BLOCK_BYTES // (8 * n_units)))
+    part, spare = np.empty((2, block, n_units))  # new memory is what would take the time
+    for start in range(0, len(samples), block or 1):
+        few = samples[start : start + block]
+        _as_doubles(few, out=part[: len(few)])
+        total = merged(total, _moments(part[: len(few)], spare[: len(few)]))
     return total
 
 
-def merged(
-    a: tuple[np.ndarray, np.ndarray, np.ndarray], b: tuple[np.ndarray, np.ndarray, np.ndarray]
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def no_moments(n_units: int) -> Moments:
+    """Return the moments of no sample."""
+    return np.zeros(n_units, np.int64), np.zeros(n_units), np.zeros(n_units)
+
+
+def _moments(part: np.ndarray, spare: np.ndarray) -> Moments:
+    """Return the moments of a float64 array (S, N), given room for another."""
+    mean = part.mean(axis=0)
+    if np.isfinite(mean).all():  # then so is every value
+        deviation = np.subtract(part, mean, out=spare)
+        return np.full(len(mean), len(part)), mean, np.einsum("su,su->u", deviation, deviation)
+    finite = np.isfinite(part)
+    n = finite.sum(axis=0)
+    mean = np.where(finite, part, 0.0).sum(axis=0) / np.maximum(n, 1)
+    return n, mean, (np.where(finite, part - mean, 0.0) ** 2).sum(axis=0)
+
+
+def _as_doubles(values: np.ndarray, out: np.ndarray) -> None:
+    """Fill `out` with values as float64.
+
+    numpy converts halves one at a time.  Integers it handles many at a time, so exponent and
+    mantissa are shifted to where float64 has them, and the exponent's offset is made up for.
+    """
+    if values.dtype == np.float16:
+        bits = out.view(np.int64)
+        np.copyto(bits, values.view(np.int16))
+        bits <<= 42
+        bits &= ~(0x3F << 57)  # copies of the sign
+        out *= 2.0 ** (1023 - 15)
+        if max(out.max(), -out.min()) < 2.0**16:  # an exponent of all ones means not finite
+            return
+    np.copyto(out, values)
+
+
+def merged(a: Moments, b: Moments) -> Moments:
     """Combine the moments of two samples (Chan, Golub and LeVeque 1979)."""
     (n_a, mean_a, m2_a), (n_b, mean_b, m2_b) = a, b
     n = n_a + n_b

@@ -6,8 +6,10 @@
     ├── FileExists              refusing to overwrite
     ├── UnwritableFolder        cannot create files there
     ├── DiskFull                refusing to begin a write that would not fit
+    ├── WriteFailed             a write that failed half way
     ├── NotATrace               exists, but is not a readable vla-trace file
     ├── NewerFormat             written by a later vla-trace
+    ├── DifferentTraces         traces that do not go into one file
     ├── UnknownName             a name that is not in the list of names that exist
     ├── MissingExtra            an optional part of the installation is not there
     ├── BadIntervention         an intervention that contradicts itself
@@ -117,6 +119,19 @@ class DiskFull(UserError):
         self.free_bytes = free_bytes
 
 
+class WriteFailed(UserError):
+    """A write failed half way; the file takes no more, what was complete in it stays readable."""
+
+    def __init__(self, path: Path | str, why: str) -> None:
+        full = "No space left" in why or "errno = 28" in why
+        super().__init__(
+            f"could not write {path}: {'the disk is full' if full else why}; the episodes that "
+            f"were complete are in it: vla-trace show {path}"
+        )
+        self.path = Path(path)
+        self.why = why
+
+
 class NotATrace(UserError):
     """A file that exists and is not a readable trace."""
 
@@ -137,6 +152,19 @@ class NewerFormat(UserError):
         self.path = Path(path)
         self.found = found
         self.supported = supported
+
+
+class DifferentTraces(UserError):
+    """Traces of different conditions or settings, which do not go into one file."""
+
+    def __init__(
+        self, first: Path | str, mine: object, other: Path | str, theirs: object, what: str
+    ) -> None:
+        super().__init__(
+            f"{other} cannot be merged with {first}: {what} differs, {_short(theirs)} there and "
+            f"{_short(mine)} here; merge traces of one condition and setting only"
+        )
+        self.what = what
 
 
 class UnknownName(UserError):
@@ -201,3 +229,8 @@ class BadRecord(ValueError):
     def __init__(self, place: str, expected: str, found: object) -> None:
         super().__init__(shown(f"{place}: expected {expected}, found {found}"))
         self.place = place
+
+
+def _short(value: object) -> str:
+    text = value if isinstance(value, str) else repr(value)
+    return text if len(text) <= 80 else text[:79] + "…"

@@ -32,7 +32,7 @@ EVENT_TYPES = {
     "step": "update, metrics (name to number): one training update ended",
     "eval": "update, metrics, n: one evaluation ended",
     "alert": "level (warn, error), rule, value, threshold, message",
-    "shard": "path, bytes, episodes: a trace file was closed and may be opened",
+    "shard": "path, bytes, episodes, number: a trace file was closed and may be opened",
     "checkpoint": "path, update: a policy folder is complete",
     "heartbeat": "nothing more: the process is alive",
     "run_end": "status (finished, failed), reason: the process is leaving",

@@ -23,6 +23,8 @@ JSON_ATTRIBUTES = (
     "hook_map",
     "likelihood",
 )
+MAX_SHARDS = 100_000
+INTEGER_ATTRIBUTES = ("n_action_steps", "K", "H", "A", "Z", "language_length", "shard")
 
 
 @dataclass(frozen=True)
@@ -56,6 +58,20 @@ class TraceHeader:
     Z: int = 0
     language_length: int = 0
     """W, the padded number of language tokens."""
+    recording: str = ""
+    """Equal in all shards of one condition's recording, and in no other file; empty: unknown."""
+    shard: int = 0
+    """Place of this file in its recording, from 0."""
+
+    def __post_init__(self) -> None:
+        for name in ("run_id", "kind", "created_utc", "recording"):
+            if not isinstance(getattr(self, name), str):
+                raise BadRecord(name, "a text", type(getattr(self, name)).__name__)
+        if not 0 <= self.shard < MAX_SHARDS:
+            raise BadRecord("shard", f"0 to {MAX_SHARDS - 1}", self.shard)
+        for name in JSON_ATTRIBUTES:
+            if not isinstance(getattr(self, name), dict):
+                raise BadRecord(name, "a JSON object", type(getattr(self, name)).__name__)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -84,7 +100,7 @@ class TraceHeader:
         if "intervention" in known:
             text = known["intervention"]
             known["intervention"] = None if text == "null" else Intervention.from_json(text)
-        for name in ("n_action_steps", "K", "H", "A", "Z", "language_length"):
+        for name in INTEGER_ATTRIBUTES:
             if name in known:
                 known[name] = int(known[name])
         return cls(**({"run_id": "", "kind": "", "created_utc": ""} | known))

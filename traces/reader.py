@@ -7,17 +7,21 @@ episodes count: whatever lies beyond the last of them is not shown.
 from __future__ import annotations
 
 import json
+from functools import reduce
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from traces.columns import moments
-from traces.errors import MissingFile, NewerFormat, NotATrace, UnknownName
+from traces.columns import merged, moments, no_moments
+from traces.errors import NewerFormat, NotATrace, UnknownName, UserError
 from traces.header import SiteInfo, TraceHeader
+from traces.safety import SafeGroup, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
 
 Columns = dict[str, np.ndarray]
+STATS_ROWS = 4096
+"""Rows of activations whose statistics are computed at a time."""
 
 
 class TraceReader:
@@ -25,32 +29,46 @@ class TraceReader:
 
     Text columns come back as numpy `str` arrays, all others as they are stored.  Asked for no
     column by name, a method returns all columns of the format; one that somebody added to the
-    file is read when it is named.
+    file is read when it is named.  `episode` is a row of episodes/, a slice of consecutive ones, or
+    None for all.
     """
 
     def __init__(self, path: Path | str) -> None:
         self.path = Path(path)
         self.partial = self.path.suffix == ".partial"
-        self._file = _opened(self.path, self.partial)
+        self._open: SafeGroup | None = None
         try:
-            self.header = _header(self.path, self._file)
+            self.header = read_header(self.path, self._file)
             self.n_episodes, self.n_steps, self.n_decisions = self._complete()
         except (KeyError, OSError, RuntimeError) as error:
-            self._file.close()
+            self.close()
             raise NotATrace(self.path, f"it is damaged ({error})") from error
         except BaseException:
-            self._file.close()
+            self.close()
             raise
+
+    @property
+    def _file(self) -> SafeGroup:
+        """The open file; after `close`, opened once more."""
+        if self._open is None:
+            self._open = opened(self.path, swmr=self.partial)
+        return self._open
 
     def _complete(self) -> tuple[int, int, int]:
         """Return how many episodes are complete, and the steps and decisions that they have."""
-        lengths = {name: self._length(name) for name in ("episodes", "steps", "decisions")}
+        tables = ("episodes", "steps", "decisions")
+        if self.partial:
+            lengths = {name: self._length(name) for name in tables}
+        else:  # one column stands for all: those which are read are looked at again then
+            columns = zip(tables, ("n_steps", "t", "t"), strict=True)
+            lengths = {table: len(self._file[f"{table}/{name}"]) for table, name in columns}
         spans = [
             self._file[f"episodes/{name}"][: lengths["episodes"]]
             for name in ("first_step", "n_steps", "first_decision", "n_decisions")
         ]
         step_stop, decision_stop = spans[0] + spans[1], spans[2] + spans[3]  # (E,), (E,)
         whole = (step_stop <= lengths["steps"]) & (decision_stop <= lengths["decisions"])
+        whole &= (np.minimum.reduce(spans) >= 0) & (step_stop >= 0) & (decision_stop >= 0)
         if self.partial:
             whole &= self._file["episodes/uid"][: lengths["episodes"]] != b""
             n_episodes = int(np.argmin(whole)) if not whole.all() else len(whole)
@@ -71,12 +89,12 @@ class TraceReader:
         """Return columns of episodes/, one row per episode."""
         return self._read("episodes", columns, 0, self.n_episodes)
 
-    def steps(self, *columns: str, episode: int | None = None) -> Columns:
-        """Return columns of steps/, of all episodes or of one row of episodes/."""
+    def steps(self, *columns: str, episode: int | slice | None = None) -> Columns:
+        """Return columns of steps/, of all episodes or of some."""
         return self._read("steps", columns, *self.step_span(episode))
 
-    def decisions(self, *columns: str, episode: int | None = None) -> Columns:
-        """Return columns of decisions/, of all episodes or of one row of episodes/."""
+    def decisions(self, *columns: str, episode: int | slice | None = None) -> Columns:
+        """Return columns of decisions/, of all episodes or of some."""
         return self._read("decisions", columns, *self.decision_span(episode))
 
     def table(self, name: str, *columns: str) -> Columns:
@@ -89,17 +107,22 @@ class TraceReader:
         """Return policies/: the weights that acted."""
         return self.table("policies")
 
-    def step_span(self, episode: int | None) -> tuple[int, int]:
-        """Return the rows [start, stop) of steps/ of one episode, or of all (None)."""
+    def step_span(self, episode: int | slice | None) -> tuple[int, int]:
+        """Return the rows [start, stop) of steps/ of all episodes or of some."""
         return self._span("step", episode, self.n_steps)
 
-    def decision_span(self, episode: int | None) -> tuple[int, int]:
-        """Return the rows [start, stop) of decisions/ of one episode, or of all (None)."""
+    def decision_span(self, episode: int | slice | None) -> tuple[int, int]:
+        """Return the rows [start, stop) of decisions/ of all episodes or of some."""
         return self._span("decision", episode, self.n_decisions)
 
-    def _span(self, what: str, episode: int | None, total: int) -> tuple[int, int]:
+    def _span(self, what: str, episode: int | slice | None, total: int) -> tuple[int, int]:
         if episode is None:
             return 0, total
+        if isinstance(episode, slice):
+            first, stop, _ = episode.indices(self.n_episodes)
+            if first >= stop:
+                return 0, 0
+            return self._span(what, first, total)[0], self._span(what, stop - 1, total)[1]
         if not 0 <= episode < self.n_episodes:
             raise IndexError(f"episode {episode} of {self.n_episodes} in {self.path}")
         start = int(self._file[f"episodes/first_{what}"][episode])
@@ -108,20 +131,24 @@ class TraceReader:
     def sites(self) -> list[SiteInfo]:
         """Return the sites whose activations were recorded, in the order of their towers."""
         infos = [
-            SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
-            for group in self._file.get("activations", {}).values()
+            _site_info(self.path, name, group)
+            for name, group in self._file.get("activations", {}).items()
         ]
         return sorted(infos, key=lambda site: (site.tower, site.layer, site.name))
 
     def activation(
-        self, site: str, rows: slice | np.ndarray = slice(None), *, episode: int | None = None
+        self,
+        site: str,
+        rows: slice | np.ndarray = slice(None),
+        *,
+        episode: int | slice | None = None,
     ) -> np.ndarray:
         """Return activations of a site, (rows, *shape of the site).
 
         Args:
             site: name of the site.
             rows: which rows; an array of indices must ascend.
-            episode: count `rows` within this row of episodes/ rather than in the whole trace.
+            episode: count `rows` within these episodes rather than in the whole trace.
         """
         start, stop = self._activation_span(site, episode)
         values = self._site(site)["values"]
@@ -133,7 +160,7 @@ class TraceReader:
         rows = np.arange(stop - start)[rows]
         return values[start + rows] if rows.size else values[:0]
 
-    def activation_decisions(self, site: str, *, episode: int | None = None) -> np.ndarray:
+    def activation_decisions(self, site: str, *, episode: int | slice | None = None) -> np.ndarray:
         """Return the row of decisions/ that each row of a site belongs to."""
         start, stop = self._activation_span(site, episode)
         return self._site(site)["decision"][start:stop]
@@ -146,7 +173,9 @@ class TraceReader:
         """
         group = self._site(site)
         if self.partial:
-            n, mean, m2 = moments(self.activation(site))
+            rows = range(0, len(self.activation_decisions(site)), STATS_ROWS)
+            parts = (moments(self.activation(site, slice(i, i + STATS_ROWS))) for i in rows)
+            n, mean, m2 = reduce(merged, parts, no_moments(len(group["n"])))
         else:
             n, mean, m2 = group["n"][:], group["mean"][:], group["m2"][:]
         known = n > 0
@@ -157,13 +186,13 @@ class TraceReader:
         """Return how many finite values of a site were too large for its type."""
         return int(self._site(site)["overflow"][0])
 
-    def _site(self, site: str) -> h5py.Group:
+    def _site(self, site: str) -> SafeGroup:
         sites = self._file.get("activations", {})
         if site not in sites:
             raise UnknownName("activation site", site, sites)
         return sites[site]
 
-    def _activation_span(self, site: str, episode: int | None) -> tuple[int, int]:
+    def _activation_span(self, site: str, episode: int | slice | None) -> tuple[int, int]:
         group = self._site(site)
         length = min(len(group["values"]), len(group["decision"]))
         span = self.decision_span(episode)
@@ -182,7 +211,7 @@ class TraceReader:
         """Whether object poses were recorded."""
         return "objects" in self._file
 
-    def objects(self, *, episode: int | None = None) -> Columns:
+    def objects(self, *, episode: int | slice | None = None) -> Columns:
         """Return objects/ with an additional text column `name`; empty without such a table."""
         if not self.has_objects:
             return {}
@@ -194,20 +223,26 @@ class TraceReader:
         """Return the cameras whose frames may have been recorded."""
         return sorted(self._file.get("frames", {}))
 
-    def frames(self, camera: str, *, episode: int | None = None) -> tuple[np.ndarray, list[bytes]]:
+    def frames(
+        self, camera: str, *, episode: int | slice | None = None
+    ) -> tuple[np.ndarray, list[bytes]]:
         """Return the rows of steps/ at which a camera was recorded, and the PNG file of each."""
         if camera not in self.cameras():
             raise UnknownName("camera", camera, self.cameras())
         steps, items = self._stream(f"frames/{camera}", episode)
         return steps, [item.tobytes() for item in items]
 
-    def sim_states(self, *, episode: int | None = None) -> tuple[np.ndarray, list[np.ndarray]]:
+    def sim_states(
+        self, *, episode: int | slice | None = None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         """Return the rows of steps/ with a simulator state, and the states."""
         if "sim_state" not in self._file:
             return np.zeros(0, np.int64), []
         return self._stream("sim_state", episode)
 
-    def _stream(self, place: str, episode: int | None) -> tuple[np.ndarray, list[np.ndarray]]:
+    def _stream(
+        self, place: str, episode: int | slice | None
+    ) -> tuple[np.ndarray, list[np.ndarray]]:
         start, stop = self._keyed_by_step(place, episode)
         columns = self._read(place, ("step", "offset", "length"), start, stop)
         if start == stop:
@@ -217,24 +252,36 @@ class TraceReader:
         data = self._file[place]["data"][first : first + ends[-1]]
         return columns["step"], np.split(data, ends[:-1])
 
-    def _keyed_by_step(self, place: str, episode: int | None) -> tuple[int, int]:
+    def _keyed_by_step(self, place: str, episode: int | slice | None) -> tuple[int, int]:
         """Return the rows [start, stop) of a table whose ascending `step` lies in an episode."""
         group = self._file[place]
         length = min(len(group[name]) for name in group if name != "data")
         start, stop = np.searchsorted(group["step"][:length], self.step_span(episode))
         return int(start), int(stop)
 
+    def datasets(self) -> list[tuple[str, h5py.Dataset]]:
+        """Return every dataset of the file by its path, also those the format does not know."""
+        found = sorted(walk(self._file), key=lambda entry: entry[0])
+        return [(name, dataset) for name, dataset in found if not isinstance(dataset, str)]
+
     def _read(self, table: str, names: tuple[str, ...], start: int, stop: int) -> Columns:
         group = self._file[table]
         for name in names:
             if name not in group:
                 raise UnknownName(f"column of {table}", name, group)
-        names = names or _columns(table, group)
-        return {name: _decoded(group[name], start, stop) for name in names}
+        columns = {}
+        for name in names or _columns(table, group):
+            columns[name] = _decoded(group[name], start, stop)
+            if len(columns[name]) != stop - start:
+                what = f"{table}/{name} ends before row {stop}"
+                raise NotATrace(self.path, f"it is damaged ({what})")
+        return columns
 
     def close(self) -> None:
-        """Close the file; closing twice is harmless."""
-        self._file.close()
+        """Close the file; what is read afterwards opens it again."""
+        if self._open is not None:
+            self._open.close()
+            self._open = None
 
     def __enter__(self) -> TraceReader:
         return self
@@ -243,10 +290,20 @@ class TraceReader:
         self.close()
 
 
-def _columns(table: str, group: h5py.Group) -> list[str]:
+def _columns(table: str, group: SafeGroup) -> list[str]:
     """Return the columns of the format that a table has."""
     fields = TABLES.get(table) or OBJECTS
     return [field.name for field in fields if field.name in group]
+
+
+def _site_info(path: Path, name: str, group: SafeGroup) -> SiteInfo:
+    try:
+        site = SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
+        if site.name != name:
+            raise ValueError(f"it calls itself {site.name}")
+        return site
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise NotATrace(path, f"activations/{name} does not say what it is ({error})") from error
 
 
 def _decoded(column: h5py.Dataset, start: int, stop: int) -> np.ndarray:
@@ -254,38 +311,19 @@ def _decoded(column: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     return np.char.decode(rows, "utf-8") if rows.dtype.kind == "S" else rows
 
 
-def _opened(path: Path, partial: bool) -> h5py.File:
-    if not path.exists():
-        raise MissingFile(path)
+def read_header(path: Path, file: SafeGroup) -> TraceHeader:
+    """Return the root attributes of an open file, or say why it is no trace of ours."""
     try:
-        return h5py.File(path, "r", swmr=partial, locking=False, rdcc_nbytes=2**20)
-    except OSError as error:
-        raise NotATrace(path, _why(path, str(error))) from error
-
-
-def _why(path: Path, complaint: str) -> str:
-    """Say in a person's words why HDF5 did not open a file."""
-    if path.is_dir():
-        return "it is a folder"
-    if "signature not found" in complaint:
-        return "it is not an HDF5 file"
-    if "truncated" in complaint:
-        return "the file is cut off"
-    if "already open for write" in complaint:
-        return f"it was never closed; rename it to {path.name}.partial to read what is complete"
-    return complaint
-
-
-def _header(path: Path, file: h5py.File) -> TraceHeader:
-    if file.attrs.get("format") != FORMAT:
-        raise NotATrace(path, f"it is HDF5, but its attribute `format` is not '{FORMAT}'")
-    found = int(file.attrs.get("format_version", 0))
-    if found > FORMAT_VERSION:
-        raise NewerFormat(path, found, FORMAT_VERSION)
-    for table in ("episodes", "steps", "decisions"):
-        if table not in file:
-            raise NotATrace(path, f"it has no table '{table}'")
-    try:
+        if str(file.attrs.get("format")) != FORMAT:
+            raise NotATrace(path, f"it is HDF5, but its attribute `format` is not '{FORMAT}'")
+        found = int(file.attrs.get("format_version", 0))
+        if found > FORMAT_VERSION:
+            raise NewerFormat(path, found, FORMAT_VERSION)
+        for table in ("episodes", "steps", "decisions"):
+            if table not in file:
+                raise NotATrace(path, f"it has no table '{table}'")
         return TraceHeader.from_attributes(file.attrs)
-    except (ValueError, TypeError) as error:
+    except (NotATrace, NewerFormat):
+        raise
+    except (UserError, ValueError, TypeError, ArithmeticError, RecursionError) as error:
         raise NotATrace(path, f"its attributes cannot be read ({error})") from error

@@ -284,6 +284,16 @@ OPTIONAL_TABLES = {
 }
 
 
+def fields_of(table: str) -> tuple[Field, ...]:
+    """Return the columns of a table by its path, such as "frames/wrist"; () if unknown."""
+    if table in TABLES:
+        return TABLES[table]
+    group, _, name = table.partition("/")
+    known = {"activations": "<site>", "frames": "<camera>"}.get(group)
+    place = f"{group}/{known}" if known and name and "/" not in name else table
+    return OPTIONAL_TABLES.get(place, ())
+
+
 def episode_uid(run_id: str, update: int, group: int, attempt: int, member: int) -> str:
     """Return the unique name of an episode."""
     return f"{run_id}/u{update:05d}/g{group:04d}/a{attempt:02d}/m{member:03d}"

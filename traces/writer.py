@@ -1,26 +1,31 @@
 """Write one trace: everything is created first, then only appended to, one episode at a time.
 
+    NAME.h5.new       while it is made; holds nothing yet, and is there for some milliseconds
     NAME.h5.partial   while it is written; opens with `swmr=True` up to its last complete episode
     NAME.h5           after `close`; the content is on the disk before the name appears
 
-The row in episodes/ is written after everything it points to has been flushed, and its uid after
-the rest of the row, so whoever finds a uid finds the whole episode, whenever the writer was killed.
+An episode's uid is written after all the rest of it has been flushed, so whoever finds a uid finds
+the whole episode, whenever the writer was killed.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from traces.columns import as_activation, as_table, merged, moments
-from traces.errors import BadRecord, DiskFull, FileExists, UnwritableFolder
+from traces.activations import ArrayLike, Arriving, SiteWriter, append_activations, appended
+from traces.columns import as_table
+from traces.errors import BadRecord, DiskFull, FileExists, UnwritableFolder, WriteFailed
 from traces.header import SiteInfo, TraceHeader
 from traces.layout import create_sites, create_tables
 from traces.schema import DECISIONS, EPISODES, FRAMES, OBJECTS, SIM_STATE, STEPS, TABLES, Field
@@ -32,11 +37,8 @@ LIBVER = ("v110", "v110")
 """The oldest file format that survives a crash, so that older HDF5 libraries read it too."""
 SPARE_BYTES = 64 * 2**20
 """Disk space that a write leaves free, for chunks it begins and for the files of others."""
-_abandoned: list[h5py.File] = []
-"""Files whose last write failed.
-
-HDF5 crashes the process when it closes such a file, so they stay open for as long as it lives.
-"""
+CACHE_BYTES = 2**19
+"""Chunks of one column that stay in memory, so that the last one is not read back to be filled."""
 SIDE_TABLES = ("policies", "groups", "advantages", "updates")
 
 Stream = tuple[Sequence[int], Sequence]
@@ -53,8 +55,8 @@ class EpisodeRecord:
     """Columns of steps/, (n_steps, ...); `decision` counts within the episode."""
     decisions: dict[str, np.ndarray]
     """Columns of decisions/, (n_decisions, ...); `chain` is dropped unless the trace keeps it."""
-    activations: dict[str, np.ndarray] = field(default_factory=dict)
-    """Site name to (n_decisions, *shape), for every site of the trace."""
+    activations: dict[str, ArrayLike] = field(default_factory=dict)
+    """Site name to (n_decisions, *shape), for every site of the trace; read block by block."""
     activation_decisions: dict[str, Sequence[int]] = field(default_factory=dict)
     """Site name to the decisions its rows belong to, where these are not all, ascending."""
     objects: dict[str, np.ndarray] | None = None
@@ -94,14 +96,14 @@ class TraceWriter:
     ) -> None:
         self.path = Path(path)
         self.partial = self.path.with_name(self.path.name + PARTIAL)
+        self._unready = self.path.with_name(self.path.name + ".new")
         self.header = header
         self.sites = {site.name: site for site in sites}
         if len(self.sites) != len(sites):
             raise BadRecord("sites", "different names", [site.name for site in sites])
         self._decision_fields = tuple(f for f in DECISIONS if keep_chain or f.name != "chain")
         self._object_names = tuple(object_names)
-        self._moments = {site.name: _no_moments(site.shape[-1]) for site in sites}
-        self._overflow = dict.fromkeys(self.sites, 0)
+        self._worker = ThreadPoolExecutor(max_workers=1)
         self._whole = True
         self._file = self._created_file()
         try:
@@ -114,26 +116,33 @@ class TraceWriter:
             if object_names:
                 self._file["objects"].attrs["names"] = json.dumps(self._object_names)
             create_sites(self._file, sites)
+            self._columns = {
+                f"{place}/{name}": self._file[place][name]
+                for place in tables
+                for name in self._file[place]
+            }
+            self._sites = [SiteWriter(self._file[f"activations/{s.name}"], s) for s in sites]
             self._file.flush()
             self._file.swmr_mode = True
+            self._unready.rename(self.partial)
         except BaseException:
             self._file.close()
-            self.partial.unlink()
+            self._unready.unlink()
             raise
 
     def _created_file(self) -> h5py.File:
-        for taken in (self.path, self.partial):
+        for taken in (self.path, self.partial, self._unready):
             if taken.exists():
                 raise FileExists(taken)
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._check_space(0)
             return h5py.File(
-                self.partial, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=2**20
+                self._unready, "x", libver=LIBVER, locking="best-effort", rdcc_nbytes=CACHE_BYTES
             )
         except OSError as error:
-            if self.partial.exists():  # another writer was faster
-                raise FileExists(self.partial) from error
+            if self._unready.exists():  # another writer was faster
+                raise FileExists(self._unready) from error
             why = os.strerror(error.errno).lower() if error.errno else str(error)
             raise UnwritableFolder(self.path.parent, why) from error
 
@@ -150,10 +159,12 @@ class TraceWriter:
             raise BadRecord("table", f"one of {', '.join(SIDE_TABLES)}", repr(table))
         n_rows = len(next(iter(columns.values()), ()))
         checked = as_table(table, TABLES[table], columns, n_rows, self.header.sizes)
-        self._write([_placed(table, checked)])
+        rows = _placed(table, checked)
+        with self._writing(_nbytes(rows)):
+            self._append(rows)
 
     def write_episode(self, record: EpisodeRecord) -> None:
-        """Check a record, append all of it, then its row in episodes/, then its uid."""
+        """Check a record, append all of it, then its uid."""
         n_steps = len(record.steps.get("t", ()))
         n_decisions = len(record.decisions.get("t", ()))
         first_step, first_decision, number = (
@@ -184,8 +195,7 @@ class TraceWriter:
             "decisions",
             as_table("decisions", self._decision_fields, decisions, n_decisions, sizes),
         )
-        for site in self.sites.values():
-            body |= self._activation(site, record, first_decision, n_decisions)
+        arriving = [self._activation(s, record, first_decision, n_decisions) for s in self._sites]
         if unknown := record.activations.keys() - self.sites.keys():
             raise BadRecord("activations", f"the sites {sorted(self.sites)}", sorted(unknown))
         if record.objects is not None:
@@ -202,32 +212,20 @@ class TraceWriter:
         uid = {"episodes/uid": row.pop("episodes/uid")}
         if not uid["episodes/uid"][0]:
             raise BadRecord("episodes/uid", "a name", "an empty text")
-        self._write([body, row, uid])
+        with self._writing(_nbytes(body) + sum(rows.nbytes for rows in arriving)):
+            append_activations(arriving, self._worker)
+            self._append(body | row)
+            self._append(uid)
 
     def _activation(
-        self, site: SiteInfo, record: EpisodeRecord, first: int, n_decisions: int
-    ) -> dict[str, np.ndarray]:
-        """Return the site's new rows, and its statistics with them included."""
-        place = f"activations/{site.name}"
+        self, writer: SiteWriter, record: EpisodeRecord, first_decision: int, n_decisions: int
+    ) -> Arriving:
+        name = writer.site.name
         local = np.asarray(
-            record.activation_decisions.get(site.name, np.arange(n_decisions)), dtype=np.int64
+            record.activation_decisions.get(name, np.arange(n_decisions)), dtype=np.int64
         )
-        _check_indices(f"{place}/decision", local, n_decisions, ascending=True)
-        given = record.activations.get(site.name)
-        if given is None:
-            if local.size:
-                raise BadRecord(place, "values for every episode", "nothing")
-            given = np.zeros((0, *site.shape))
-        values, overflow = as_activation(place, given, (len(local), *site.shape), site.dtype)
-        n, mean, m2 = merged(self._moments[site.name], moments(values))
-        return {
-            f"{place}/decision": local + first,
-            f"{place}/values": values,
-            f"{place}/n": n,
-            f"{place}/mean": mean,
-            f"{place}/m2": m2,
-            f"{place}/overflow": np.array([self._overflow[site.name] + overflow]),
-        }
+        _check_indices(f"activations/{name}/decision", local, n_decisions, ascending=True)
+        return writer.checked(record.activations.get(name), local, first_decision)
 
     def _objects(
         self, given: Mapping[str, Sequence], first_step: int, n_steps: int
@@ -269,30 +267,39 @@ class TraceWriter:
             raise BadRecord(place, f"what `{argument}` of the writer announced", "a new table")
 
     def _rows(self, name: str) -> int:
-        return self._file[name].shape[0]
+        return len(self._columns[name])
 
-    def _write(self, batches: Sequence[Mapping[str, np.ndarray]]) -> None:
-        """Append batches of columns, each flushed before the next one begins."""
+    @contextmanager
+    def _writing(self, n_bytes: int) -> Iterator[None]:
+        """Refuse what cannot succeed; whatever fails nevertheless leaves the file for good."""
         if not self._whole:
             raise BadRecord(str(self.partial), "a file whose last write succeeded", "a failed one")
-        self._check_space(sum(rows.nbytes for batch in batches for rows in batch.values()))
+        self._check_space(n_bytes)
         self._whole = False
-        for batch in batches:
-            for name, rows in batch.items():
-                dataset = self._file[name]
-                if dataset.maxshape[0] is not None:  # fixed size: statistics, written in place
-                    dataset[...] = rows
-                elif len(rows):
-                    start = dataset.shape[0]
-                    dataset.resize(start + len(rows), axis=0)
-                    dataset[start:] = rows
-            self._file.flush()
-        for site in self.sites:
-            place = f"activations/{site}"
-            if f"{place}/n" in batches[0]:
-                self._moments[site] = tuple(batches[0][f"{place}/{m}"] for m in ("n", "mean", "m2"))
-                self._overflow[site] = int(batches[0][f"{place}/overflow"][0])
+        try:
+            yield
+        except BaseException as error:
+            self._abandon()
+            if isinstance(error, (OSError, RuntimeError)):
+                raise WriteFailed(self.partial, str(error)) from error
+            raise
         self._whole = True
+
+    def _abandon(self) -> None:
+        """Leave the file open for good: HDF5 crashes when it closes one whose last write failed.
+
+        Nobody gives these references back, so nothing is closed when the interpreter ends either.
+        """
+        self._worker.shutdown()
+        datasets = [*self._columns.values(), *(c for s in self._sites for c in s.columns.values())]
+        for item in (self._file, *datasets):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(item.id))
+
+    def _append(self, columns: Mapping[str, np.ndarray]) -> None:
+        """Append rows to some columns and hand everything so far to the system."""
+        for name, rows in columns.items():
+            appended(self._columns[name], rows)
+        self._file.flush()
 
     def _check_space(self, n_bytes: int) -> None:
         """Refuse while the file is still sound: after a failed write HDF5 cannot be trusted."""
@@ -306,10 +313,10 @@ class TraceWriter:
         After a failed write the file keeps its `.partial` name, under which it stays readable.
         """
         if not self._whole:
-            _abandoned.append(self._file)
             return self.partial
         if not self._file:
             return self.path
+        self._worker.shutdown()
         self._file.close()
         _sync(self.partial)
         if self.path.exists():
@@ -325,6 +332,7 @@ class TraceWriter:
         if kind is None or not self._whole:
             self.close()
         else:
+            self._worker.shutdown()
             self._file.close()
 
 
@@ -332,8 +340,8 @@ def _placed(place: str, columns: Mapping[str, np.ndarray]) -> dict[str, np.ndarr
     return {f"{place}/{name}": rows for name, rows in columns.items()}
 
 
-def _no_moments(n_units: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    return np.zeros(n_units, np.int64), np.zeros(n_units), np.zeros(n_units)
+def _nbytes(columns: Mapping[str, np.ndarray]) -> int:
+    return sum(rows.nbytes for rows in columns.values())
 
 
 def _refuse_derived(place: str, fields: Sequence[Field], given: Mapping[str, object]) -> None:

@@ -18,7 +18,14 @@ from tui.terminal import Exit, one_line
 COMMANDS = {
     "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
+    "ls": ("tui.commands.ls:command", "List recordings, one line each."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
+    "check": ("tui.commands.check:command", "Check traces from end to end."),
+    "repair": ("tui.commands.repair:command", "Save what is whole of a damaged trace."),
+    "merge": ("tui.commands.merge:command", "Put traces of one condition into one file."),
+    "prune": ("tui.commands.prune:command", "Copy a trace without some of it."),
+    "video": ("tui.commands.video:command", "Film a recorded episode."),
+    "replay": ("tui.commands.replay:command", "Run a recording again; is it the same?"),
     "doctor": ("tui.commands.doctor:command", "Check this machine; say how to mend it."),
 }
 """Name -> (module:function, help line). The line is here so that --help imports no sub-command."""

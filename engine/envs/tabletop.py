@@ -26,6 +26,7 @@ SUBSTEPS = 10  # of 5 ms each
 MAX_SPEED = 0.5  # m/s at action 1.0, i.e. 2.5 cm per control step
 OPENING = 0.05  # m each finger travels
 HOME = np.array([-0.02, 0.0, 0.15])  # m, where an episode begins, give or take 3 cm
+WORKSPACE = ((-0.24, -0.24, 0.018), (0.20, 0.24, 0.26))  # m, ends of the hand's three joints
 IMAGE_SIZE = 64
 N_INIT_STATES = 50
 COLOURS = ("red", "green", "blue")
@@ -161,12 +162,12 @@ class TabletopEnv(gym.Env):
         info = {"is_success": success, "task_id": self.task_id}
         return self._observation(), float(success), success, truncated, info
 
-    def render(self) -> np.ndarray:
-        """The agentview camera at video size, (256, 256, 3) uint8 unless asked otherwise."""
+    def render(self, camera: str = "agentview") -> np.ndarray:
+        """A camera at video size, (256, 256, 3) uint8 unless asked otherwise."""
         if self._video_renderer is None:
             self._video_renderer = mujoco.Renderer(self.model, self._render_size, self._render_size)
             self._renderers.append(self._video_renderer)
-        self._video_renderer.update_scene(self.data, "agentview")
+        self._video_renderer.update_scene(self.data, camera)
         return self._video_renderer.render()
 
     def close(self) -> None:

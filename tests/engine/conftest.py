@@ -9,7 +9,7 @@ import pytest
 from engine.actor import BATCH, Request
 from engine.envs.tabletop import TabletopEnv
 from engine.noise import NoiseKey
-from engine.policies.smolvla import EMBEDDED, load_policy
+from engine.policies.smolvla import EMBEDDED, load_policy, policy_state
 
 
 @pytest.fixture(scope="session")
@@ -27,6 +27,7 @@ def requests():
     for i in range(BATCH):
         observation, _ = env.reset(seed=i, options={"init_state": i})
         text = f"{env.instruction()} {words[i]}".strip()
-        asked.append(Request(observation, text, NoiseKey(7, 0, i, 0), 0))
+        state = policy_state(observation["robot_state"])
+        asked.append(Request(observation["pixels"], state, text, NoiseKey(7, 0, i, 0), 0))
     env.close()
     return asked

@@ -89,3 +89,48 @@ def test_units_are_in_natural_size(loaded, requests):
     mask = sites.prefix_mask(loaded.policy, actor._batch(requests))
     rms = inputs[0][mask].square().mean(0).sqrt()
     assert 0.5 < float(rms.median()) < 1.5
+
+
+def test_groups_and_single_tokens_equal_a_plain_recomputation(loaded, requests):
+    """A token group's mean, every token, a window of denoising steps, both towers' residual."""
+    wanted = (
+        "vlm.2.ffn_act:tokens=language",
+        "vlm.2.ffn_act:tokens=language,keep=each",
+        "vlm.2.ffn_act:tokens=state",
+        "expert.1.ffn_act:tokens=chunk,keep=each,denoise=1-3",
+        "expert.5.resid_post",
+    )
+    actor = Actor(loaded, FlowSDE(loaded.policy.config.num_steps, 0.5), 2, wanted=wanted)
+    vlm, expert, norm = [], [], []
+    handles = [
+        module.register_forward_pre_hook(lambda _, a, kept=kept: kept.append(a[0].clone()))
+        for module, kept in (
+            (sites.ffn_input(loaded.policy, "vlm", 2), vlm),
+            (sites.ffn_input(loaded.policy, "expert", 1), expert),
+            (loaded.policy.model.vlm_with_expert.lm_expert.norm, norm),
+        )
+    ]
+    try:
+        decisions = actor.decide(requests)
+    finally:
+        for handle in handles:
+            handle.remove()
+    start, stop = sites.prefix_groups(loaded.policy)["language"]
+    mask = sites.prefix_mask(loaded.policy, actor._batch(requests))[:, start:stop]
+    for row, decision in enumerate(decisions):
+        got = decision.activations
+        language = vlm[0][row, start:stop]
+        np.testing.assert_allclose(
+            got["vlm.2.ffn_act.language"], language[mask[row]].mean(0), rtol=1e-4, atol=1e-5
+        )
+        each = got["vlm.2.ffn_act.language.each"]
+        np.testing.assert_array_equal(each[mask[row]], language[mask[row]])
+        assert np.isnan(each[~mask[row]]).all()
+        np.testing.assert_array_equal(got["vlm.2.ffn_act.state"], vlm[0][row, stop])
+        np.testing.assert_array_equal(
+            got["exp.1.ffn_act.chunk.each.denoise1-3"], torch.stack(expert)[1:3, row]
+        )
+        by_hand = torch.stack(norm)[:, row, :2].mean((0, 1))
+        np.testing.assert_allclose(got["exp.5.resid_post"], by_hand, rtol=1e-4, atol=1e-5)
+    shapes = {site.name: site.shape for site in actor.capture.sites}
+    assert shapes == {name: value.shape for name, value in decisions[0].activations.items()}

@@ -162,6 +162,47 @@ def test_one_and_two_workers_give_the_same_bytes(recording, loaded, here):
             assert first[name][0].tobytes() == second[name][0].tobytes(), name
 
 
+def test_spilled_activations_give_the_same_bytes(recording, loaded, here, monkeypatch):
+    _, paths, _ = recording
+    monkeypatch.setattr("engine.record.SPILL_BYTES", 100_000)
+    (again,) = record(RecordConfig(**SHORT), loaded, [None], "one")
+    first, second = datasets(paths[0]), datasets(again)
+    assert first.keys() == second.keys()
+    for name, (values, wall_clock) in first.items():
+        assert wall_clock or second[name][0].tobytes() == values.tobytes(), name
+
+
+def test_shards_are_announced_as_they_close_and_hold_the_same(recording, loaded, here):
+    _, paths, _ = recording
+    heard = []
+    shards = record(
+        RecordConfig(**SHORT, shard_episodes=2),
+        loaded,
+        [None],
+        "one",
+        lambda kind, fields: heard.append((kind, fields)),
+    )
+    assert [path.name for path in shards] == [
+        "lift_cube-baseline-one.h5",
+        "lift_cube-baseline-one.s0001.h5",
+    ]
+    kinds = [kind for kind, _ in heard if kind in ("episode", "shard")]
+    assert kinds == ["episode", "shard", "episode", "episode", "shard"]
+    closed = [fields for kind, fields in heard if kind == "shard"]
+    assert [(f["path"], f["number"], f["episodes"]) for f in closed] == [
+        (str(shards[0]), 0, 2),
+        (str(shards[1]), 1, 1),
+    ]
+    with TraceReader(paths[0]) as whole, TraceReader(shards[0]) as a, TraceReader(shards[1]) as b:
+        for name, values in whole.decisions().items():
+            if name not in ("episode", "policy_ms"):
+                parts = [trace.decisions(name)[name] for trace in (a, b)]
+                np.testing.assert_array_equal(np.concatenate(parts), values)
+        for site in whole.sites():
+            parts = [trace.activation(site.name) for trace in (a, b)]
+            np.testing.assert_array_equal(np.concatenate(parts), whole.activation(site.name))
+
+
 def test_repeating_never_overwrites(recording, loaded):
     folder, paths, _ = recording
     os.chdir(folder)

@@ -1,6 +1,7 @@
 """Builders of small but complete traces."""
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from traces.schema import episode_uid
 from traces.writer import EpisodeRecord, SiteInfo, TraceHeader, TraceWriter
 
 K, H, A, Z, W = 4, 5, 7, 6, 8
+PNG = b"\x89PNG\r\n\x1a\n"
 OBJECT_NAMES = ("red_cube", "blue_cube", "drawer")
 
 SITES = (
@@ -101,10 +103,10 @@ def make_record(number: int = 0, n_steps: int = 6, replan: int = 2, seed: int = 
         "action_policy": rng.normal(size=(n_steps, A)).astype(np.float32),
         "log_prob": rng.normal(size=n_steps),
         "log_prob_base": rng.normal(size=n_steps),
-        "reward": np.zeros(n_steps),
+        "reward": (t == n_steps - 1) * float(number % 2),
         "ee_pos": rng.normal(size=(n_steps, 3)),
         "ee_quat": quat / np.linalg.norm(quat, axis=1, keepdims=True),
-        "gripper": rng.random((n_steps, 2)),
+        "gripper": 0.05 * rng.random((n_steps, 2)),
         "state": rng.normal(size=(n_steps, 8)),
         "contact": rng.random(n_steps) < 0.5,
         "contact_force": rng.random(n_steps),
@@ -132,7 +134,7 @@ def make_record(number: int = 0, n_steps: int = 6, replan: int = 2, seed: int = 
         "pos": rng.normal(size=(n_rows, 3)),
         "quat": rng.normal(size=(n_rows, 4)),
     }
-    frames = {"agentview": (asked, [rng.bytes(5 + number + i) for i in range(n_decisions)])}
+    frames = {"agentview": (asked, [PNG + rng.bytes(number + i) for i in range(n_decisions)])}
     sim_state = (asked, [rng.normal(size=9 + number) for _ in asked])
     return EpisodeRecord(
         episode, steps, decisions, activations, objects=objects, frames=frames, sim_state=sim_state
@@ -159,12 +161,10 @@ def write_trace(path, numbers=(0, 1, 2), **changes):
     return path
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def build():
     """The builders of this file, for test modules (which cannot import each other)."""
-    import types
-
-    return types.SimpleNamespace(
+    return SimpleNamespace(
         header=make_header,
         record=make_record,
         writer=make_writer,

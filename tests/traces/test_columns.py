@@ -108,12 +108,20 @@ def test_unknown_columns_are_refused_with_a_near_name():
 
 def test_overflow_is_counted():
     values = np.array([[1.0, 7e4, np.inf, np.nan, -7e4]], np.float32)
-    half, overflow = as_activation("site", values, (1, 5), "float16")
+    half, (n, _, _), overflow = as_activation(values, "float16")
     assert overflow == 2
     assert np.isinf(half[0, [1, 2, 4]]).all()
-    assert as_activation("site", values, (1, 5), "float32")[1] == 0
-    with pytest.raises(BadRecord, match="floating-point"):
-        as_activation("site", np.zeros((1, 5), int), (1, 5), "float16")
+    assert n.tolist() == [1, 0, 0, 0, 0]
+    assert as_activation(values, "float32")[2] == 0
+
+
+def test_every_half_becomes_the_same_double():
+    halves = np.arange(2**16, dtype=np.uint16).view(np.float16)
+    for chosen in (halves, halves[np.isfinite(halves)]):
+        doubles = np.empty(chosen.shape)
+        columns._as_doubles(chosen, doubles)
+        np.testing.assert_array_equal(doubles, chosen.astype(np.float64))
+        np.testing.assert_array_equal(np.signbit(doubles), np.signbit(chosen))
 
 
 samples = arrays(

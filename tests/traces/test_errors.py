@@ -10,6 +10,7 @@ ALL_USER_ERRORS = [
     errors.FileExists("a.h5"),
     errors.UnwritableFolder("/proc"),
     errors.DiskFull("a.h5", 70_000_000, 1_000_000),
+    errors.WriteFailed("a.h5.partial", "file write failed"),
     errors.NotATrace("a.h5", "it is not an HDF5 file"),
     errors.NewerFormat("a.h5", 2, 1),
     errors.UnknownName("task", "lfit", ["lift", "push"]),

@@ -1,4 +1,3 @@
-import runpy
 import subprocess
 import sys
 import types
@@ -38,8 +37,7 @@ def contents(path):
     replan=st.integers(1, 4),
     seed=st.integers(0, 99),
 )
-def test_what_is_written_is_read(build_session, tmp_path_factory, lengths, replan, seed):
-    build = build_session
+def test_what_is_written_is_read(build, tmp_path_factory, lengths, replan, seed):
     path = tmp_path_factory.mktemp("trace") / "a.h5"
     records = [build.record(i, n, replan, seed) for i, n in enumerate(lengths)]
     with build.writer(path) as writer:
@@ -83,12 +81,6 @@ def check_rows(trace, i, record):
     for state, given in zip(states, record.sim_state[1], strict=True):
         np.testing.assert_array_equal(state, given)
     assert trace.frames("wrist", episode=i)[1] == []
-
-
-@pytest.fixture(scope="session")
-def build_session():
-    names = runpy.run_path(str(Path(__file__).parent / "conftest.py"))
-    return types.SimpleNamespace(record=names["make_record"], writer=names["make_writer"])
 
 
 def test_equal_inputs_give_equal_bytes_but_for_the_clock(build, tmp_path):
@@ -213,38 +205,67 @@ def test_an_exception_leaves_a_readable_partial(build, tmp_path):
 
 FILLED = """
 import os, resource, runpy, sys
-from traces.errors import BadRecord
+import traces.writer
+from traces.errors import BadRecord, WriteFailed
+if sys.argv[2] == "unforeseen":  # by the look at the free space that precedes every write
+    traces.writer.SPARE_BYTES = -10**12
 build = runpy.run_path("tests/traces/conftest.py")
 written = 0
 try:
     with build["make_writer"](sys.argv[1]) as writer:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
+        if sys.argv[2] == "limit":
+            resource.setrlimit(resource.RLIMIT_FSIZE, (2_000_000, 2_000_000))
         while True:
             writer.write_episode(build["make_record"](written, n_steps=40))
             written += 1
-except (OSError, RuntimeError):
+except WriteFailed as failed:
+    print(failed)
     try:
         writer.write_episode(build["make_record"](0))
     except BadRecord as refused:
         print(refused)
-    del writer
-print(written, flush=True)
-os._exit(0)
+print(written)
 """
 
 
-def test_a_failed_write_spares_the_process_and_what_was_written(tmp_path):
-    path = tmp_path / "a.h5"
-    command = [sys.executable, "-c", FILLED, str(path)]
+@pytest.fixture
+def small_disk(tmp_path):
+    """A disk of 8 MB."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "size=8m", "none", str(folder)]
+    if subprocess.run(mounting, capture_output=True).returncode != 0:
+        pytest.skip("only root can mount a small disk")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def fill(path, how):
+    """Write until it fails; return what was said and how many episodes were written."""
+    command = [sys.executable, "-c", FILLED, str(path), how]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    refused, written = done.stdout.splitlines()
+    assert (done.returncode, done.stderr) == (0, "")
+    failed, refused, written = done.stdout.splitlines()
+    assert failed.startswith(f"could not write {path}.partial: ")
+    assert failed.endswith(f"are in it: vla-trace show {path}.partial")
     assert "expected a file whose last write succeeded" in refused
     assert int(written) > 2
     assert not path.exists()
     with TraceReader(f"{path}.partial") as trace:
         assert trace.n_episodes == int(written)
         assert trace.steps()["t"].tolist() == list(range(40)) * int(written)
+        trace.decisions(), trace.objects(), trace.frames("agentview"), trace.sim_states()
+        for site in trace.sites():
+            trace.activation(site.name)
+    return failed
+
+
+def test_a_failed_write_spares_the_process_and_what_was_written(tmp_path):
+    assert "File too large" in fill(tmp_path / "a.h5", "limit")
+
+
+def test_a_disk_that_fills_up_spares_what_was_written(small_disk):
+    assert "the disk is full; the episodes" in fill(small_disk / "a.h5", "unforeseen")
 
 
 def test_a_full_disk_is_noticed_before_anything_is_written(build, tmp_path, monkeypatch):
@@ -295,6 +316,20 @@ def test_the_folder_is_made_or_refused(build, tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(UnwritableFolder):
         build.writer(tmp_path / "file" / "a.h5")
+
+
+def test_a_folder_that_takes_no_files_is_refused(build, tmp_path):
+    folder = tmp_path / "read-only"
+    folder.mkdir()
+    mounting = ["mount", "-t", "tmpfs", "-o", "ro", "none", str(folder)]
+    if subprocess.run(mounting, capture_output=True).returncode != 0:
+        folder.chmod(0o500)  # which root would write into all the same
+    try:
+        for path in (folder / "a.h5", folder / "deeper" / "a.h5"):
+            with pytest.raises(UnwritableFolder, match=r"cannot write in .*; choose another"):
+                build.writer(path)
+    finally:
+        subprocess.run(["umount", str(folder)], capture_output=True)
 
 
 def test_closing_twice_is_harmless(build, tmp_path):

@@ -25,15 +25,8 @@ def command(files: tuple[str, ...], as_json: bool) -> Exit:
     the baseline with interval and sign-flip p. Intervals are 95 %.
     """
     from analysis.outcome import analyse
-    from traces.catalog import find_traces
 
-    paths = find_traces(files)
-    report = analyse(paths)
-    report.notes.extend(
-        f"{path} is unfinished and was not read; name it in full to count it"
-        for path in find_traces(files, partial=True)
-        if path not in paths
-    )
+    report = analyse(files)
     if as_json:
         click.echo(to_json(report.to_dict()))
     else:

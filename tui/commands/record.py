@@ -10,6 +10,8 @@ from traces.errors import UserError
 from tui.terminal import Exit, one_line, to_json
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from engine.config import RecordConfig
     from engine.policies.smolvla import LoadedPolicy
     from traces.intervention import Intervention
@@ -45,7 +47,20 @@ DEFAULT_ALPHA = "8"
 @click.option("--deterministic", is_flag=True, help="ODE sampler; has no log-probabilities.")
 @click.option("--workers", type=int, default=2, show_default=True, help="Environment processes.")
 @click.option("--video", metavar="mp4|gif", default="", help="Film the first episodes.")
+@click.option(
+    "--capture",
+    multiple=True,
+    default=("standard",),
+    show_default=True,
+    metavar="PRESET|SITE",
+    help="light, standard, full or a site such as vlm.3.ffn_act:tokens=language; repeatable.",
+)
+@click.option("--keep", multiple=True, metavar="frames", help="Keep the policy's own pictures.")
 @click.option("--out", default="traces", show_default=True, help="Folder of the traces.")
+@click.option("--replay", metavar="FILE", help="Ask the policy again on the inputs of FILE.")
+@click.option("--shard-episodes", type=int, default=0, help="Episodes a file; 0: no limit.")
+@click.option("--shard-bytes", type=int, default=2**30, help="Bytes a file; default: 1 GiB.")
+@click.option("--shard-seconds", type=float, default=600, help="Seconds a file; default: 600.")
 @click.option("--name", default="", help="Name of the run; default: made from the time.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 @click.argument("more", nargs=-1, metavar="")
@@ -55,6 +70,7 @@ def command(
     layer: int | None,
     size: int,
     no_baseline: bool,
+    replay: str | None,
     name: str,
     as_json: bool,
     more: tuple[str, ...],
@@ -75,12 +91,14 @@ def command(
     loaded = load_policy(config.policy)
     steered = _interventions(loaded, steer, doses, layer, size)
     conditions = [*([] if no_baseline else [None]), *steered]
+    if replay:
+        paths = _asked_again(replay, config, loaded, conditions, run_id)
+    else:
+        from engine.record import record
+        from tui.progress import Progress
 
-    from engine.record import record
-    from tui.progress import Progress
-
-    with Progress(config.episodes * len(conditions)) as progress:
-        paths = record(config, loaded, conditions, run_id, progress.on_event)
+        with Progress(config.episodes * len(conditions)) as progress:
+            paths = record(config, loaded, conditions, run_id, progress.on_event)
     if as_json:
         click.echo(to_json({"run_id": run_id, "files": [str(path) for path in paths]}))
     else:
@@ -88,6 +106,26 @@ def command(
             click.echo(str(path))
         click.echo(f"next: vla-trace analyze {one_line(config.out)}/*.h5, vla-tui", err=True)
     return Exit.OK
+
+
+def _asked_again(
+    file: str,
+    config: "RecordConfig",
+    loaded: "LoadedPolicy",
+    conditions: "list[Intervention | None]",
+    run_id: str,
+) -> "list[Path]":
+    """Traces of what the policy would have done on the inputs of a recording, one a condition."""
+    from engine.rescore import asked_like, rescore
+
+    def progress(done: int, total: int) -> None:
+        click.echo(f"{done}/{total} episodes", err=True)
+
+    paths = []
+    for condition in conditions:
+        actor = asked_like(file, loaded, condition, config.capture)
+        paths += rescore(file, actor, config.out, run_id, progress)
+    return paths
 
 
 def _doses(steer: str | None, alphas: tuple[str, ...], more: tuple[str, ...]) -> list[float]:

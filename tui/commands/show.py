@@ -9,11 +9,9 @@ import click
 from tui.terminal import Exit, one_line, to_json
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from rich.table import Table
 
-    from traces.reader import TraceReader
+    from traces.collection import TraceCollection
 
 INSTRUCTIONS = 4
 """Instructions shown as examples; --json has all of them."""
@@ -26,11 +24,15 @@ NEURONS = 12
 @click.argument("file")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(file: str, as_json: bool) -> Exit:
-    """Summarise one trace FILE: run, policy, task, intervention, episodes, tables, sites."""
-    from analysis.opening import opened
+    """Summarise one trace FILE: run, policy, task, intervention, episodes, tables, sites.
 
-    with opened(file) as trace:
-        summary = summarise(trace)
+    The plain name of a recording stands for all its closed shards.
+    """
+    from analysis.opening import opened
+    from traces.collection import open_traces
+
+    with opened(file), open_traces(file) as traces:
+        summary = summarise(traces)
     if as_json:
         click.echo(to_json(_without_nan(summary)))
     else:
@@ -38,18 +40,21 @@ def command(file: str, as_json: bool) -> Exit:
     return Exit.OK
 
 
-def summarise(trace: "TraceReader") -> dict:
-    """Return the JSON object of `show --json`."""
-    header = trace.header
-    episodes = trace.episodes("success", "suite", "task_id", "task_name", "instruction")
+def summarise(traces: "TraceCollection") -> dict:
+    """Return the JSON object of `show --json` for one recording."""
+    (recording,) = traces.recordings()
+    header = recording.header
+    episodes = traces.episodes("success", "suite", "task_id", "task_name", "instruction")
     tasks = zip(*(episodes[n].tolist() for n in ("suite", "task_id", "task_name")), strict=True)
-    policies = trace.table("policies", "policy_version", "update", "sha256", "path")
+    policies = traces.table("policies", "policy_version", "update", "sha256", "path")
+    del policies["file"]
     intervention = header.intervention
     return {
         "schema": 1,
-        "file": str(trace.path),
-        "bytes": trace.path.stat().st_size,
-        "finished": not trace.partial,
+        "file": str(traces.paths[0]),
+        "shards": [str(path) for path in traces.paths],
+        "bytes": sum(path.stat().st_size for path in traces.paths),
+        "finished": not recording.partial,
         "kind": header.kind,
         "run_id": header.run_id,
         "created_utc": header.created_utc,
@@ -66,31 +71,33 @@ def summarise(trace: "TraceReader") -> dict:
         "likelihood": header.likelihood,
         "sizes": {"K": header.K, "H": header.H, "A": header.A, "Z": header.Z},
         "replan": header.n_action_steps,
-        "episodes": trace.n_episodes,
+        "episodes": traces.n_episodes,
         "successes": int(episodes["success"].sum()),
-        "steps": trace.n_steps,
-        "decisions": trace.n_decisions,
+        "steps": traces.n_steps,
+        "decisions": traces.n_decisions,
         "versions": header.versions,
-        "datasets": _datasets(trace.path, trace.partial),
-        "sites": [asdict(site) for site in trace.sites()],
+        "datasets": _datasets(traces),
+        "sites": [asdict(site) for site in traces.sites()],
+        "notes": list(traces.notes),
     }
 
 
-def _datasets(path: "Path", partial: bool) -> list[dict]:
-    """List every dataset of a file, as stored: shape, type and bytes on the disk."""
-    import h5py
+def _datasets(traces: "TraceCollection") -> list[dict]:
+    """List every dataset, as stored: shape, type and bytes on the disk, all shards together."""
+    from h5py import check_string_dtype
 
-    found = []
-
-    def visit(name: str, item: object) -> None:
-        if isinstance(item, h5py.Dataset):
-            kind = "text" if h5py.check_string_dtype(item.dtype) else str(item.dtype)
-            stored = item.id.get_storage_size()
-            found.append({"name": name, "shape": item.shape, "dtype": kind, "bytes": stored})
-
-    with h5py.File(path, "r", swmr=partial, locking=False) as file:
-        file.visititems(visit)
-    return found
+    found: dict[str, dict] = {}
+    for file in range(len(traces.paths)):
+        with traces.reading(file) as trace:
+            for name, dataset in trace.datasets():
+                kind = "text" if check_string_dtype(dataset.dtype) else str(dataset.dtype)
+                entry = {"name": name, "shape": list(dataset.shape), "dtype": kind, "bytes": 0}
+                entry = found.setdefault(name, entry)
+                repeated = name.startswith("policies/")  # in every shard
+                if file and dataset.maxshape[:1] == (None,) and not repeated:
+                    entry["shape"][0] += len(dataset)
+                entry["bytes"] += dataset.id.get_storage_size()
+    return list(found.values())
 
 
 def _print(summary: dict) -> None:
@@ -108,13 +115,16 @@ def _print(summary: dict) -> None:
         if rows:
             console.print()
             console.print(_table(title, headers, rows))
+    for note in summary["notes"]:
+        console.print(f"note: {one_line(note)}")
 
 
 def _facts(summary: dict) -> list[tuple[str, str]]:
     """Return the summary as (name, text) lines."""
+    shards = f", {len(summary['shards'])} shards" if len(summary["shards"]) > 1 else ""
     unfinished = "" if summary["finished"] else ", unfinished"
     facts = [
-        ("file", f"{summary['file']} ({_size(summary['bytes'])}{unfinished})"),
+        ("file", f"{summary['file']} ({_size(summary['bytes'])}{shards}{unfinished})"),
         ("run", f"{summary['run_id']} ({summary['kind']}, {summary['created_utc']})"),
     ]
     for policy in summary["policies"]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from traces.errors import MissingFile, UserError
 from tui.data.model import Episode, Run, TraceFile, in_pairs
 from tui.data.run_log import RunLog, whole
-from tui.data.trace_file import read_trace, stamp
+from tui.data.trace_file import joined, read_trace, stamp
 from tui.terminal import one_line
 
 EVENTS = "events.jsonl"
@@ -119,14 +119,15 @@ class Library:
                 by_id.setdefault(file.header.run_id, []).append(file)
         runs: dict[str, tuple[object, Run]] = {}
         for path, log in self._logs.items():
-            files = tuple(sorted(by_id.pop(log.run_id, []), key=lambda file: file.path))
+            files = sorted(by_id.pop(log.run_id, []), key=lambda file: file.path)
             key, state = str(path.parent), log.state(now)
             signature = (log.version, log.error, state, tuple(f.stamp for f in files))
-            runs[key] = self._kept(key, signature) or (signature, _logged(key, log, state, files))
+            kept = self._kept(key, signature)
+            runs[key] = kept or (signature, _logged(key, log, state, joined(files)))
         for run_id, files in by_id.items():
             files.sort(key=lambda file: file.path)
             key, signature = f"traces of {run_id}", tuple((f.path, f.stamp) for f in files)
-            runs[key] = self._kept(key, signature) or (signature, _unlogged(key, tuple(files)))
+            runs[key] = self._kept(key, signature) or (signature, _unlogged(key, joined(files)))
         for file in broken:
             key = str(file.path)
             runs[key] = self._kept(key, file.stamp) or (file.stamp, _broken(key, file))
@@ -223,7 +224,7 @@ def _unlogged(key: str, files: tuple[TraceFile, ...]) -> Run:
 
 
 def _broken(key: str, file: TraceFile) -> Run:
-    changed = file.stamp[0] / 1e9
+    changed = file.changed
     return Run(
         key=key,
         run_id=file.path.name,
@@ -277,9 +278,9 @@ def _created(files: tuple[TraceFile, ...]) -> float:
         try:
             times.append(datetime.fromisoformat(file.header.created_utc).timestamp())
         except (ValueError, TypeError, AttributeError, OverflowError):
-            times.append(file.stamp[0] / 1e9)
+            times.append(file.changed)
     return min(times, default=0.0)
 
 
 def _newest_change(files: tuple[TraceFile, ...]) -> float:
-    return max((file.stamp[0] / 1e9 for file in files), default=0.0)
+    return max((file.changed for file in files), default=0.0)

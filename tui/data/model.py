@@ -50,11 +50,12 @@ class Episode:
 
 @dataclass(frozen=True)
 class TraceFile:
-    """A trace as the lists need it, or the reason why it cannot be read."""
+    """A trace (all shards of a recording) as the lists need it, or why it cannot be read."""
 
     path: Path
+    """Of its first shard."""
     stamp: tuple[int, ...]
-    """Changes when the file does."""
+    """Changes when a file of it does: time of change [ns], bytes and inode of each."""
     n_bytes: int
     error: str = ""
     partial: bool = False
@@ -62,7 +63,15 @@ class TraceFile:
     episodes: tuple[Episode, ...] = ()
     policies: tuple[tuple[str, str], ...] = ()
     """(sha256, path) of the weights."""
-    sites: tuple[str, ...] = ()
+    paths: tuple[Path, ...] = ()
+    """Its shards; one unless the recording is long."""
+    missing: tuple[int, ...] = ()
+    """Shards that are not there although a later one is."""
+
+    @property
+    def changed(self) -> float:
+        """When it was last written to, seconds since 1970."""
+        return max(self.stamp[::3]) / 1e9
 
 
 @dataclass(frozen=True)

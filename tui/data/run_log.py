@@ -97,8 +97,9 @@ class RunLog:
                 self.news = f"wrote {one_line(path.rsplit('/', 1)[-1])}"
         elif kind == "alert":
             said = event.get("text") or event.get("message") or event.get("rule") or ""
-            self.trouble = f"{one_line(event.get('level', 'alert'))}: {one_line(said)}"
-            self.news = self.trouble
+            self.news = f"{one_line(event.get('level', 'alert'))}: {one_line(said)}"
+            if event.get("level") != "info":
+                self.trouble = self.news
         elif kind == "run_end":
             why = one_line(event.get("error") or event.get("reason") or "")
             self.news = one_line(event.get("status", "finished")) + (f": {why}" if why else "")

@@ -1,12 +1,12 @@
 """What each condition of a run did, with intervals; slow enough to belong on a thread.
 
-Episodes in closed traces are reported exactly as `vla-trace analyze` reports them; those which
-only the log knows are counted from the log, and say so.
+Episodes in closed traces are reported exactly as `vla-trace analyze` reports them; a condition of
+which the log knows more is counted from the log, and says so.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -39,7 +39,7 @@ class ConditionSummary:
     delta_ci: Interval | None = None
     p_value: float | None = None
     from_log: bool = False
-    """Counted from the log: its trace is not closed yet."""
+    """Counted from the log: not all of it is in a closed trace yet."""
     sites: str = ""
 
 
@@ -58,26 +58,28 @@ def summarise_run(run: Run) -> RunSummary:
     notes: list[str] = []
     if files:
         try:
-            report = _analysed(tuple((file.path, file.stamp) for file in files))
+            report = _analysed(tuple((file.paths, file.stamp) for file in files))
             notes += map(one_line, report.notes)
             conditions += map(_reported, report.conditions)
         except UserError as error:
             notes.append(one_line(error))
-    live: dict[str, list[Episode]] = {}
+    known: dict[str, list[Episode]] = {}
     for episode in run.episodes:
-        if episode.live and not episode.error:
-            live.setdefault(episode.condition, []).append(episode)
-    conditions += [_counted(label, episodes) for label, episodes in live.items()]
+        if not episode.error:
+            known.setdefault(episode.condition, []).append(episode)
+    for label, episodes in known.items():
+        if any(episode.live for episode in episodes):
+            _add_live(conditions, label, episodes)
     conditions.sort(key=lambda c: c.label != "baseline")
     return RunSummary(tuple(conditions), tuple(notes))
 
 
 @lru_cache(maxsize=8)
-def _analysed(files: tuple[tuple[Path, tuple[int, ...]], ...]) -> Report:
+def _analysed(files: tuple[tuple[tuple[Path, ...], tuple[int, ...]], ...]) -> Report:
     """Analyse files once as long as their stamps stay the same."""
     from analysis.outcome import analyse
 
-    return analyse([path for path, _ in files])
+    return analyse([path for paths, _ in files for path in paths])
 
 
 def _reported(condition: Condition) -> ConditionSummary:
@@ -94,6 +96,22 @@ def _reported(condition: Condition) -> ConditionSummary:
         delta_ci=condition.delta_ci,
         p_value=condition.p_value,
         sites=one_line(condition.sites or ""),
+    )
+
+
+def _add_live(conditions: list[ConditionSummary], label: str, episodes: list[Episode]) -> None:
+    """Count a condition of which the log knows more than the closed traces.
+
+    What is closed of it keeps its paired difference, whose number of pairs stands beside it.
+    """
+    closed = [condition for condition in conditions if condition.label == label]
+    if len(closed) != 1:
+        conditions.append(_counted(label, [episode for episode in episodes if episode.live]))
+        return
+    counted = _counted(label, episodes)
+    names = ("n", "successes", "success_ci", "meed_cm", "meed_ci", "from_log")
+    conditions[conditions.index(closed[0])] = replace(
+        closed[0], **{name: getattr(counted, name) for name in names}
     )
 
 

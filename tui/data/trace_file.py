@@ -1,8 +1,10 @@
-"""Read what the lists show of one trace; whatever is wrong with the file becomes a sentence."""
+"""Read what the lists show of a trace; whatever is wrong with the file becomes a sentence."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -37,7 +39,7 @@ def read_trace(path: Path, seen: tuple[int, ...]) -> TraceFile:
         return _read(path, seen, partial)
     except Exception as error:
         why = one_line(error) or type(error).__name__
-        return TraceFile(path, seen, seen[1], error=why, partial=partial)
+        return TraceFile(path, seen, seen[1], error=why, partial=partial, paths=(path,))
 
 
 def _read(path: Path, seen: tuple[int, ...], partial: bool) -> TraceFile:
@@ -50,7 +52,6 @@ def _read(path: Path, seen: tuple[int, ...], partial: bool) -> TraceFile:
         columns = trace.episodes(*COLUMNS)
         ee_pos = trace.steps("ee_pos")["ee_pos"]
         policies = trace.table("policies", "sha256", "path")
-        sites = tuple(site.name for site in trace.sites())
     steered = header.intervention
     alpha = steered.coefficient if steered else None
     label = condition_label(steered.name if steered else "", alpha)
@@ -90,7 +91,34 @@ def _read(path: Path, seen: tuple[int, ...], partial: bool) -> TraceFile:
         header=header,
         episodes=tuple(episodes),
         policies=tuple(zip(policies["sha256"].tolist(), policies["path"].tolist(), strict=True)),
-        sites=sites,
+        paths=(path,),
+    )
+
+
+def joined(files: Iterable[TraceFile]) -> tuple[TraceFile, ...]:
+    """Return the shards of each recording as one file; episodes keep the path of their shard."""
+    recordings: dict[str, list[TraceFile]] = {}
+    for file in sorted(files, key=lambda file: file.path):
+        recordings.setdefault(file.header.recording or str(file.path), []).append(file)
+    return tuple(_joined(shards) for shards in recordings.values())
+
+
+def _joined(shards: list[TraceFile]) -> TraceFile:
+    if len(shards) == 1 and not shards[0].header.shard:
+        return shards[0]
+    shards = sorted(shards, key=lambda file: (file.header.shard, file.path))
+    episodes = [episode for file in shards for episode in file.episodes]
+    numbers = {file.header.shard for file in shards}
+    return TraceFile(
+        path=shards[0].path,
+        stamp=tuple(number for file in shards for number in file.stamp),
+        n_bytes=sum(file.n_bytes for file in shards),
+        partial=any(file.partial for file in shards),
+        header=shards[0].header,
+        episodes=tuple(replace(episode, number=i) for i, episode in enumerate(episodes)),
+        policies=tuple(dict.fromkeys(policy for file in shards for policy in file.policies)),
+        paths=tuple(file.path for file in shards),
+        missing=tuple(sorted(set(range(max(numbers))) - numbers)),
     )
 
 

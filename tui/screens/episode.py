@@ -72,7 +72,7 @@ class EpisodeScreen(LoadingScreen):
             return
         episode = self._episode
         run = self.run_shown
-        stamps = [file.stamp for file in run.files if file.path == episode.path] if run else []
+        stamps = [file.stamp for file in run.files if episode.path in file.paths] if run else []
         key = (episode.key, episode.path, episode.row, *stamps)
         known = self.load(key, lambda: read_tracks(episode.path, episode.row))
         tracks, error = known or (None, "")

@@ -115,6 +115,10 @@ def _files(run: Run, width: int) -> Lines:
     for file in run.files:
         what = f"{size(file.n_bytes)}, "
         what += f"{len(file.episodes)} episodes" if not file.error else "unreadable"
+        if len(file.paths) > 1:
+            what += f", {len(file.paths)} shards"
+        if file.missing:
+            what += f", shard {' '.join(map(str, file.missing))} missing"
         places.append((file.path, what + (", not closed" if file.partial else "")))
     return [
         [(fit_tail(one_line(path), width - len(what) - 2), ""), (f"  {what}", "dim")]

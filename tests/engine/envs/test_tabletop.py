@@ -4,7 +4,15 @@ from gymnasium.utils.env_checker import check_env
 
 from engine.envs import load_suite
 from engine.envs.expert import SPEED_OF, expert_action
-from engine.envs.tabletop import CAMERAS, COLOURS, N_INIT_STATES, TASKS, TabletopEnv, task_id_of
+from engine.envs.tabletop import (
+    CAMERAS,
+    COLOURS,
+    N_INIT_STATES,
+    TASKS,
+    WORKSPACE,
+    TabletopEnv,
+    task_id_of,
+)
 from traces.errors import UnknownName, UserError
 
 
@@ -192,3 +200,17 @@ def test_an_environment_that_goes_leaves_the_pictures_of_others_alone():
     picture(env)
     del other
     np.testing.assert_array_equal(picture(env), expected)
+
+
+def test_the_workspace_is_where_the_hand_ends():
+    """Driven outward for three seconds, the grip stops at the ends that the suite names."""
+    env = TabletopEnv(0)
+    for sign, end in zip((-1, 1), WORKSPACE, strict=True):
+        env.reset(seed=0, options={"init_state": 0})
+        for part in (2, 0, 1) if sign > 0 else (0, 1, 2):
+            action = np.zeros(7)
+            action[part] = sign
+            for _ in range(60):
+                env.step(action)
+            assert env.grip_pos()[part] == pytest.approx(end[part], abs=0.004)
+    env.close()

@@ -1,0 +1,148 @@
+"""Append activations block by block: an episode's may be larger than memory.
+
+What a block needs before it is written (conversion, overflow, statistics) is done for the next one
+on another thread while HDF5 writes the present one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Executor
+from dataclasses import dataclass
+from typing import Protocol
+
+import h5py
+import numpy as np
+
+from traces.columns import Moments, as_activation, merged, no_moments
+from traces.errors import BadRecord
+from traces.header import SiteInfo
+
+BLOCK_BYTES = 4 * 2**20
+"""Activations are converted and written at most this much at a time."""
+
+
+class ArrayLike(Protocol):
+    """What activations may come as: a numpy array, a `Spool`, an HDF5 dataset."""
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+
+    def __getitem__(self, rows: slice) -> np.ndarray:
+        """Return consecutive rows."""
+
+
+class SiteWriter:
+    """The rows of one site and their running statistics.
+
+    Args:
+        group: activations/<site>/.
+        site: what it holds.
+    """
+
+    def __init__(self, group: h5py.Group, site: SiteInfo) -> None:
+        self.site = site
+        self.columns = {name: group[name] for name in group}
+        self.moments = no_moments(site.shape[-1])
+        self.overflow = 0
+
+    def checked(
+        self, values: ArrayLike | Sequence | None, decisions: np.ndarray, first_decision: int
+    ) -> Arriving:
+        """Check what a record brings for this site; nothing is read yet.
+
+        Args:
+            values: (rows, *shape of the site), floats; None for no rows.
+            decisions: (rows,) decision of each row, within the episode.
+            first_decision: where the episode's decisions begin.
+        """
+        place = f"activations/{self.site.name}"
+        if values is None:
+            if decisions.size:
+                raise BadRecord(place, "values for every episode", "nothing")
+            values = np.zeros((0, *self.site.shape))
+        if not hasattr(values, "dtype"):
+            values = np.asarray(values)
+        shape = (len(decisions), *self.site.shape)
+        if values.shape != shape:
+            raise BadRecord(place, f"shape {shape}", values.shape)
+        if values.dtype.kind != "f":
+            raise BadRecord(place, "floating-point values", values.dtype)
+        return Arriving(self, values, decisions + first_decision)
+
+
+@dataclass(frozen=True)
+class Arriving:
+    """The checked rows of one site and one episode."""
+
+    writer: SiteWriter
+    values: ArrayLike
+    decisions: np.ndarray
+    """(rows,) rows of decisions/."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they will take."""
+        site = self.writer.site
+        row = int(np.prod(site.shape)) * np.dtype(site.dtype).itemsize
+        return len(self.decisions) * (row + self.decisions.itemsize)
+
+    def blocks(self) -> Iterator[tuple[Arriving, slice]]:
+        """Yield the rows in parts of about `BLOCK_BYTES`."""
+        row = int(np.prod(self.writer.site.shape)) * 4
+        rows = max(1, BLOCK_BYTES // row)
+        for start in range(0, len(self.decisions), rows):
+            yield self, slice(start, min(start + rows, len(self.decisions)))
+
+
+def append_activations(arriving: Sequence[Arriving], worker: Executor) -> None:
+    """Append the rows of all sites, then their statistics.
+
+    Args:
+        arriving: one entry per site.
+        worker: prepares blocks; must run them one after the other.
+    """
+    starts = {}
+    for rows in arriving:
+        columns = rows.writer.columns
+        starts[rows.writer.site.name] = len(columns["values"])
+        appended(columns["decision"], rows.decisions)
+        columns["values"].resize(len(columns["values"]) + len(rows.decisions), axis=0)
+    blocks = (block for rows in arriving for block in rows.blocks())
+    for writer, rows, stored, found, overflow in _ahead(worker, _prepared, blocks):
+        start = starts[writer.site.name]
+        writer.columns["values"][start + rows.start : start + rows.stop] = stored
+        writer.moments = merged(writer.moments, found)
+        writer.overflow += overflow
+    for rows in arriving:
+        writer = rows.writer
+        for name, values in zip(("n", "mean", "m2"), writer.moments, strict=True):
+            writer.columns[name][...] = values
+        writer.columns["overflow"][...] = writer.overflow
+
+
+def appended(column: h5py.Dataset, rows: np.ndarray) -> None:
+    """Append rows to a column."""
+    if len(rows):
+        start = len(column)
+        column.resize(start + len(rows), axis=0)
+        column[start:] = rows
+
+
+def _prepared(block: tuple[Arriving, slice]) -> tuple[SiteWriter, slice, np.ndarray, Moments, int]:
+    arriving, rows = block
+    writer = arriving.writer
+    return writer, rows, *as_activation(arriving.values[rows], writer.site.dtype)
+
+
+def _ahead[Item, Result](
+    worker: Executor, function: Callable[[Item], Result], items: Iterable[Item]
+) -> Iterator[Result]:
+    """Yield function(item) for each item; the next one is worked out while one is used."""
+    present = None
+    for item in items:
+        present, last = worker.submit(function, item), present
+        if last:
+            yield last.result()
+    if present:
+        yield present.result()
