@@ -13,6 +13,7 @@ from typing import Protocol
 
 import h5py
 import numpy as np
+from h5py import h5s
 
 from traces.columns import Moments, as_activation, merged, no_moments
 from traces.errors import BadRecord
@@ -43,8 +44,8 @@ class SiteWriter:
     def __init__(self, group: h5py.Group, site: SiteInfo) -> None:
         self.site = site
         self.columns = {name: group[name] for name in group}
-        self.moments = no_moments(site.shape[-1])
-        self.overflow = 0
+        self._moments = no_moments(site.shape[-1])
+        self._overflow = 0
 
     def checked(
         self, values: ArrayLike | Sequence | None, decisions: np.ndarray, first_decision: int
@@ -69,6 +70,18 @@ class SiteWriter:
         if values.dtype.kind != "f":
             raise BadRecord(place, "floating-point values", values.dtype)
         return Arriving(self, values, decisions + first_decision)
+
+    def write(self, rows: slice, stored: np.ndarray, found: Moments, overflow: int) -> None:
+        """Fill rows which the column of values has already, and count them."""
+        self.columns["values"][rows] = stored
+        self._moments = merged(self._moments, found)
+        self._overflow += overflow
+
+    def write_statistics(self) -> None:
+        """Write the statistics of all rows."""
+        for name, values in zip(("n", "mean", "m2"), self._moments, strict=True):
+            self.columns[name][...] = values
+        self.columns["overflow"][...] = self._overflow
 
 
 @dataclass(frozen=True)
@@ -96,7 +109,7 @@ class Arriving:
 
 
 def append_activations(arriving: Sequence[Arriving], worker: Executor) -> None:
-    """Append the rows of all sites, then their statistics.
+    """Append the rows of all sites.
 
     Args:
         arriving: one entry per site.
@@ -105,34 +118,35 @@ def append_activations(arriving: Sequence[Arriving], worker: Executor) -> None:
     starts = {}
     for rows in arriving:
         columns = rows.writer.columns
-        starts[rows.writer.site.name] = len(columns["values"])
+        starts[rows.writer] = extended(columns["values"], len(rows.decisions))
         appended(columns["decision"], rows.decisions)
-        columns["values"].resize(len(columns["values"]) + len(rows.decisions), axis=0)
     blocks = (block for rows in arriving for block in rows.blocks())
-    for writer, rows, stored, found, overflow in _ahead(worker, _prepared, blocks):
-        start = starts[writer.site.name]
-        writer.columns["values"][start + rows.start : start + rows.stop] = stored
-        writer.moments = merged(writer.moments, found)
-        writer.overflow += overflow
-    for rows in arriving:
-        writer = rows.writer
-        for name, values in zip(("n", "mean", "m2"), writer.moments, strict=True):
-            writer.columns[name][...] = values
-        writer.columns["overflow"][...] = writer.overflow
+    for writer, rows, prepared in _ahead(worker, _prepared, blocks):
+        start = starts[writer]
+        writer.write(slice(start + rows.start, start + rows.stop), *prepared)
 
 
 def appended(column: h5py.Dataset, rows: np.ndarray) -> None:
-    """Append rows to a column."""
-    if len(rows):
-        start = len(column)
-        column.resize(start + len(rows), axis=0)
-        column[start:] = rows
+    """Append rows to a column, as `column[start:] = rows` does, in a third of the time."""
+    start = extended(column, len(rows))
+    if rows.size:
+        place = column.id.get_space()
+        place.select_hyperslab((start, *(0 for _ in rows.shape[1:])), rows.shape)
+        column.id.write(h5s.create_simple(rows.shape), place, np.ascontiguousarray(rows))
 
 
-def _prepared(block: tuple[Arriving, slice]) -> tuple[SiteWriter, slice, np.ndarray, Moments, int]:
+def extended(column: h5py.Dataset, n_rows: int) -> int:
+    """Make room for rows at the end of a column; return the first of them."""
+    start, *row = column.id.shape
+    if n_rows:
+        column.id.set_extent((start + n_rows, *row))
+    return start
+
+
+def _prepared(block: tuple[Arriving, slice]) -> tuple[SiteWriter, slice, tuple]:
     arriving, rows = block
-    writer = arriving.writer
-    return writer, rows, *as_activation(arriving.values[rows], writer.site.dtype)
+    stored = as_activation(arriving.values[rows], arriving.writer.site.dtype)
+    return arriving.writer, rows, stored
 
 
 def _ahead[Item, Result](

@@ -18,6 +18,9 @@ ELLIPSIS = "…"
 BLOCK_BYTES = 2**20
 """Statistics are computed over at most this much at a time, as float64."""
 
+HALF_EXPONENT = 0x7C00
+"""Exponent of a half; all ones where it is not finite."""
+
 Moments = tuple[np.ndarray, np.ndarray, np.ndarray]
 """Per unit: n (N,) int64, mean (N,) float64, and m2 (N,), the sum of squared deviations."""
 
@@ -117,15 +120,27 @@ def moments(values: np.ndarray) -> Moments:
         values: (rows, ..., N).
     """
     n_units = values.shape[-1]
-    total = no_moments(n_units)
     samples = values.reshape(-1, n_units)  # (S, N)
+    if not len(samples):
+        return no_moments(n_units)
     block = min(len(samples), max(1, BLOCK_BYTES // (8 * n_units)))
-    part, spare = np.empty((2, block, n_units))  # new memory is what would take the time
-    for start in range(0, len(samples), block or 1):
+    deviation = np.empty((block, n_units))  # used again, for new memory is what takes time
+    _as_doubles(samples[:1], out=deviation[:1])
+    pivot = deviation[0].copy()  # near the mean: no digits are lost between m2 and the squares
+    total, squares = np.zeros((2, n_units))
+    for start in range(0, len(samples), block):
         few = samples[start : start + block]
-        _as_doubles(few, out=part[: len(few)])
-        total = merged(total, _moments(part[: len(few)], spare[: len(few)]))
-    return total
+        part = deviation[: len(few)]
+        _as_doubles(few, out=part)
+        with np.errstate(invalid="ignore"):
+            part -= pivot
+            total += part.sum(axis=0)
+            squares += np.einsum("su,su->u", part, part)
+        if not np.isfinite(total).all():
+            return _finite_moments(samples.astype(np.float64))
+    mean = total / len(samples)
+    m2 = np.maximum(squares - total * mean, 0.0)
+    return np.full(n_units, len(samples)), pivot + mean, m2
 
 
 def no_moments(n_units: int) -> Moments:
@@ -133,16 +148,12 @@ def no_moments(n_units: int) -> Moments:
     return np.zeros(n_units, np.int64), np.zeros(n_units), np.zeros(n_units)
 
 
-def _moments(part: np.ndarray, spare: np.ndarray) -> Moments:
-    """Return the moments of a float64 array (S, N), given room for another."""
-    mean = part.mean(axis=0)
-    if np.isfinite(mean).all():  # then so is every value
-        deviation = np.subtract(part, mean, out=spare)
-        return np.full(len(mean), len(part)), mean, np.einsum("su,su->u", deviation, deviation)
-    finite = np.isfinite(part)
+def _finite_moments(samples: np.ndarray) -> Moments:
+    """Return the moments of samples (S, N) of which some are not finite."""
+    finite = np.isfinite(samples)
     n = finite.sum(axis=0)
-    mean = np.where(finite, part, 0.0).sum(axis=0) / np.maximum(n, 1)
-    return n, mean, (np.where(finite, part - mean, 0.0) ** 2).sum(axis=0)
+    mean = np.where(finite, samples, 0.0).sum(axis=0) / np.maximum(n, 1)
+    return n, mean, (np.where(finite, samples - mean, 0.0) ** 2).sum(axis=0)
 
 
 def _as_doubles(values: np.ndarray, out: np.ndarray) -> None:
@@ -152,12 +163,14 @@ def _as_doubles(values: np.ndarray, out: np.ndarray) -> None:
     mantissa are shifted to where float64 has them, and the exponent's offset is made up for.
     """
     if values.dtype == np.float16:
-        bits = out.view(np.int64)
-        np.copyto(bits, values.view(np.int16))
-        bits <<= 42
-        bits &= ~(0x3F << 57)  # copies of the sign
-        out *= 2.0 ** (1023 - 15)
-        if max(out.max(), -out.min()) < 2.0**16:  # an exponent of all ones means not finite
+        exponent = out.reshape(-1).view(np.uint16)[: values.size].reshape(values.shape)
+        np.bitwise_and(values.view(np.uint16), HALF_EXPONENT, out=exponent)
+        if exponent.max() < HALF_EXPONENT:  # every value is finite
+            bits = out.view(np.int64)
+            np.copyto(bits, values.view(np.int16))
+            bits <<= 42
+            bits &= ~(0x3F << 57)  # copies of the sign
+            out *= 2.0 ** (1023 - 15)
             return
     np.copyto(out, values)
 

@@ -7,6 +7,7 @@ episodes count: whatever lies beyond the last of them is not shown.
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from functools import reduce
 from pathlib import Path
 
@@ -20,8 +21,8 @@ from traces.safety import SafeGroup, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
 
 Columns = dict[str, np.ndarray]
-STATS_ROWS = 4096
-"""Rows of activations whose statistics are computed at a time."""
+BLOCK_ROWS = 1024
+"""Rows of activations that are in memory while statistics are computed."""
 
 
 class TraceReader:
@@ -168,14 +169,13 @@ class TraceReader:
     def activation_stats(self, site: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Return (n, mean, std) of every unit, each (N,); std is that of the sample itself.
 
-        The stored statistics may be one episode ahead in a `.partial`, so there they are
-        computed from the values.
+        A `.partial` has no statistics yet, so there they are computed from the values.
         """
         group = self._site(site)
         if self.partial:
-            rows = range(0, len(self.activation_decisions(site)), STATS_ROWS)
-            parts = (moments(self.activation(site, slice(i, i + STATS_ROWS))) for i in rows)
-            n, mean, m2 = reduce(merged, parts, no_moments(len(group["n"])))
+            n, mean, m2 = reduce(
+                merged, map(moments, self._blocks(site)), no_moments(len(group["n"]))
+            )
         else:
             n, mean, m2 = group["n"][:], group["mean"][:], group["m2"][:]
         known = n > 0
@@ -183,8 +183,18 @@ class TraceReader:
         return n, np.where(known, mean, np.nan), np.where(known, np.sqrt(m2 / divisor), np.nan)
 
     def activation_overflow(self, site: str) -> int:
-        """Return how many finite values of a site were too large for its type."""
+        """Return how many finite values of a site were too large for its type.
+
+        A `.partial` does not say so yet; there, infinite values are counted.
+        """
+        if self.partial:
+            return sum(int(np.isinf(block).sum()) for block in self._blocks(site))
         return int(self._site(site)["overflow"][0])
+
+    def _blocks(self, site: str) -> Iterator[np.ndarray]:
+        """Yield the activations of a site, some rows at a time."""
+        for start in range(0, len(self.activation_decisions(site)), BLOCK_ROWS):
+            yield self.activation(site, slice(start, start + BLOCK_ROWS))
 
     def _site(self, site: str) -> SafeGroup:
         sites = self._file.get("activations", {})

@@ -259,7 +259,7 @@ SIM_STATE = (
 ACTIVATIONS = (
     Field("decision", "int64", ("D",), "1", "row in decisions/", derived=True),
     Field("values", "float16", ("D", "…", "N"), "1", "activations; axes in the attribute `dims`"),
-    Field("n", "int64", ("N",), "1", "finite values so far, per unit", derived=True),
+    Field("n", "int64", ("N",), "1", "finite values, per unit", derived=True),
     Field("mean", "float64", ("N",), "1", "their mean", derived=True),
     Field("m2", "float64", ("N",), "1", "their sum of squared deviations", derived=True),
     Field("overflow", "int64", ("1",), "1", "finite values too large for dtype", derived=True),

@@ -270,11 +270,12 @@ class TraceWriter:
         return len(self._columns[name])
 
     @contextmanager
-    def _writing(self, n_bytes: int) -> Iterator[None]:
+    def _writing(self, n_bytes: int | None = None) -> Iterator[None]:
         """Refuse what cannot succeed; whatever fails nevertheless leaves the file for good."""
         if not self._whole:
             raise BadRecord(str(self.partial), "a file whose last write succeeded", "a failed one")
-        self._check_space(n_bytes)
+        if n_bytes is not None:
+            self._check_space(n_bytes)
         self._whole = False
         try:
             yield
@@ -317,7 +318,10 @@ class TraceWriter:
         if not self._file:
             return self.path
         self._worker.shutdown()
-        self._file.close()
+        with self._writing():
+            for site in self._sites:
+                site.write_statistics()
+            self._file.close()
         _sync(self.partial)
         if self.path.exists():
             raise FileExists(self.path)

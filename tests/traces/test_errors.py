@@ -13,6 +13,7 @@ ALL_USER_ERRORS = [
     errors.WriteFailed("a.h5.partial", "file write failed"),
     errors.NotATrace("a.h5", "it is not an HDF5 file"),
     errors.NewerFormat("a.h5", 2, 1),
+    errors.DifferentTraces("a.h5", 8.0, "b.h5", 4.0, "the dose"),
     errors.UnknownName("task", "lfit", ["lift", "push"]),
     errors.MissingExtra("torch", "engine"),
     errors.BadIntervention("sites", [], "at least one site"),

@@ -124,19 +124,30 @@ def test_every_dataset_explains_itself(build, tmp_path):
 
 KILLED = """
 import os, runpy, signal, sys
+import traces.activations, traces.writer
 build = runpy.run_path("tests/traces/conftest.py")
 writer = build["make_writer"](sys.argv[1])
 for number in range(3):
     writer.write_episode(build["make_record"](number, n_steps=4 + number))
-if sys.argv[2] == "within":
-    write = writer._file["steps/state"].__class__.__setitem__
-    def killing(dataset, where, rows):
-        if dataset.name == sys.argv[3]:
+moment, place = sys.argv[2:]
+
+def killing(write, name_of):
+    def wrapper(*args):
+        if name_of(*args) == place:
             writer._file.flush()
             os.kill(os.getpid(), signal.SIGKILL)
-        write(dataset, where, rows)
-    writer._file["steps/state"].__class__.__setitem__ = killing
+        write(*args)
+    return wrapper
+
+site = traces.activations.SiteWriter
+for module in (traces.activations, traces.writer):
+    module.appended = killing(module.appended, lambda column, rows: column.name)
+site.write = killing(site.write, lambda self, *rest: self.columns["values"].name)
+if moment == "within":
     writer.write_episode(build["make_record"](3))
+elif moment == "closing":
+    site.write_statistics = killing(site.write_statistics, lambda self: self.site.name)
+    writer.close()
 os.kill(os.getpid(), signal.SIGKILL)
 """
 
@@ -144,14 +155,16 @@ os.kill(os.getpid(), signal.SIGKILL)
 @pytest.mark.parametrize(
     "moment",
     [
-        ("between",),
+        ("between", ""),
         ("within", "/steps/t"),
         ("within", "/decisions/chain"),
-        ("within", "/activations/vlm.1.ffn_act/mean"),
+        ("within", "/activations/expert.0.ffn_act/decision"),
+        ("within", "/activations/vlm.1.ffn_act/values"),
         ("within", "/sim_state/data"),
         ("within", "/episodes/first_step"),
         ("within", "/episodes/wall_s"),
         ("within", "/episodes/uid"),
+        ("closing", "expert.0.ffn_act"),
     ],
     ids=lambda moment: "-".join(moment),
 )
@@ -175,6 +188,7 @@ def test_a_killed_writer_leaves_its_complete_episodes(build, tmp_path, moment):
             np.testing.assert_array_equal(a, b)
             a, b = left.activation_stats(site.name), expected.activation_stats(site.name)
             np.testing.assert_allclose(a, b, rtol=1e-12)
+            assert left.activation_overflow(site.name) == expected.activation_overflow(site.name)
         assert left.frames("agentview")[1] == expected.frames("agentview")[1]
         assert len(left.sim_states()[1]) == len(expected.sim_states()[1])
 

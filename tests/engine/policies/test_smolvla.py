@@ -7,6 +7,7 @@ import pytest
 import torch
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 
+from engine.envs.tabletop import TabletopEnv
 from engine.policies.calibrate import calibrate, ffn_mean_squares
 from engine.policies.clone import VERSION, CloneConfig, flow_matching_loss
 from engine.policies.smolvla import EMBEDDED, EMBEDDED_FOLDER, load_policy, policy_state
@@ -61,8 +62,11 @@ def test_every_speed_word_is_one_token():
         assert tokenizer.decode([ids[5]]) == f" {word}"
 
 
-def test_state_vector_is_liberos(requests):
-    state = policy_state(requests[0].observation["robot_state"])
+def test_state_vector_is_liberos():
+    env = TabletopEnv(0)
+    observation, _ = env.reset(seed=0, options={"init_state": 0})
+    state = policy_state(observation["robot_state"])
+    env.close()
     assert state.shape == (8,)
     np.testing.assert_allclose(state[3:6], [np.pi, 0, 0], atol=1e-5)
     np.testing.assert_allclose(state[6:], [0.05, -0.05], atol=1e-3)
