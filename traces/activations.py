@@ -37,13 +37,12 @@ class SiteWriter:
     """The rows of one site and their running statistics.
 
     Args:
-        group: activations/<site>/.
-        site: what it holds.
+        columns: those of activations/<site>/.
+        site: what they hold.
     """
 
-    def __init__(self, group: h5py.Group, site: SiteInfo) -> None:
-        self.site = site
-        self.columns = {name: group[name] for name in group}
+    def __init__(self, columns: dict[str, h5py.Dataset], site: SiteInfo) -> None:
+        self.columns, self.site = columns, site
         self._moments = no_moments(site.shape[-1])
         self._overflow = 0
 
@@ -73,7 +72,7 @@ class SiteWriter:
 
     def write(self, rows: slice, stored: np.ndarray, found: Moments, overflow: int) -> None:
         """Fill rows which the column of values has already, and count them."""
-        self.columns["values"][rows] = stored
+        filled(self.columns["values"], rows.start, stored)
         self._moments = merged(self._moments, found)
         self._overflow += overflow
 
@@ -127,8 +126,12 @@ def append_activations(arriving: Sequence[Arriving], worker: Executor) -> None:
 
 
 def appended(column: h5py.Dataset, rows: np.ndarray) -> None:
-    """Append rows to a column, as `column[start:] = rows` does, in a third of the time."""
-    start = extended(column, len(rows))
+    """Append rows to a column."""
+    filled(column, extended(column, len(rows)), rows)
+
+
+def filled(column: h5py.Dataset, start: int, rows: np.ndarray) -> None:
+    """Do what `column[start:start + len(rows)] = rows` does, in a third of the time."""
     if rows.size:
         place = column.id.get_space()
         place.select_hyperslab((start, *(0 for _ in rows.shape[1:])), rows.shape)

@@ -69,6 +69,9 @@ class TraceHeader:
                 raise BadRecord(name, "a text", type(getattr(self, name)).__name__)
         if not 0 <= self.shard < MAX_SHARDS:
             raise BadRecord("shard", f"0 to {MAX_SHARDS - 1}", self.shard)
+        for name in INTEGER_ATTRIBUTES:
+            if not 0 <= getattr(self, name) < 2**31:
+                raise BadRecord(name, "a number from 0 to 2147483647", getattr(self, name))
         for name in JSON_ATTRIBUTES:
             if not isinstance(getattr(self, name), dict):
                 raise BadRecord(name, "a JSON object", type(getattr(self, name)).__name__)

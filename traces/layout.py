@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 import h5py
 import numpy as np
+from h5py import h5a, h5s, h5t
 
 from traces.header import SiteInfo
 from traces.schema import ACTIVATIONS, Field, missing
@@ -21,50 +22,58 @@ CHUNK_ROWS = {"E": 64, "T": 1024, "D": 256, "R": 256, "B": CHUNK_BYTES}
 A column occupies at least one chunk, so these also set the size of a trace of one episode.
 """
 
+TEXT = h5py.string_dtype()
+TEXT_TYPE, SCALAR = h5t.py_create(TEXT, logical=True), h5s.create(h5s.SCALAR)
+
 
 def create_tables(
     file: h5py.File, tables: Mapping[str, Sequence[Field]], sizes: dict[str, int]
-) -> None:
-    """Create the datasets of every table; `sizes` gives the size of each axis letter."""
+) -> dict[str, h5py.Dataset]:
+    """Create and return the columns of every table; `sizes` gives the size of each axis letter."""
+    columns = {}
     for place, fields in tables.items():
         for field in fields:
             text = field.text_bytes
             dtype = h5py.string_dtype("utf-8", text) if text else np.dtype(field.dtype)
             name = f"{place}/{field.name}"
-            _create_column(file, name, field, field.dims, field.row_shape(sizes), dtype)
+            row = field.row_shape(sizes)
+            columns[name] = _create_column(file, name, field, field.dims, row, dtype)
+    return columns
 
 
-def create_sites(file: h5py.File, sites: Sequence[SiteInfo]) -> None:
-    """Create activations/<site>/ for every site."""
-    file.create_group("activations")
-    for site in sites:
-        place = f"activations/{site.name}"
-        for field in ACTIVATIONS:
-            name = f"{place}/{field.name}"
-            if field.name == "values":
-                _create_column(file, name, field, site.dims, site.shape, np.dtype(site.dtype))
-            elif field.name == "decision":
-                _create_column(file, name, field, field.dims, (), np.dtype(field.dtype))
-            else:
-                size = 1 if field.name == "overflow" else site.shape[-1]
-                zeros = np.zeros(size, field.dtype)
-                dataset = file.create_dataset(name, data=zeros, chunks=(size,), fletcher32=True)
-                _describe(dataset, field, field.dims)
-        file[place].attrs.update(site.to_attributes())
+def create_site(activations: h5py.Group, site: SiteInfo) -> dict[str, h5py.Dataset]:
+    """Create activations/<site>/ and return its columns."""
+    group = activations.create_group(site.name)
+    group.attrs.update(site.to_attributes())
+    columns = {}
+    for field in ACTIVATIONS:
+        name = field.name
+        if name == "values":
+            dtype = np.dtype(site.dtype)
+            columns[name] = _create_column(group, name, field, site.dims, site.shape, dtype)
+        elif name == "decision":
+            dtype = np.dtype(field.dtype)
+            columns[name] = _create_column(group, name, field, field.dims, (), dtype)
+        else:
+            size = 1 if name == "overflow" else site.shape[-1]
+            zeros = np.zeros(size, field.dtype)
+            columns[name] = group.create_dataset(name, data=zeros, chunks=(size,), fletcher32=True)
+            _describe(columns[name], field, field.dims)
+    return columns
 
 
 def _create_column(
-    file: h5py.File,
+    group: h5py.Group,
     name: str,
     field: Field,
     dims: Sequence[str],
     row: tuple[int, ...],
     dtype: np.dtype,
-) -> None:
+) -> h5py.Dataset:
     """Create a dataset of no rows which grows along its first axis."""
     row_bytes = max(1, dtype.itemsize * int(np.prod(row)))
     rows = max(1, min(CHUNK_ROWS[dims[0]], CHUNK_BYTES // row_bytes))
-    dataset = file.create_dataset(
+    dataset = group.create_dataset(
         name,
         shape=(0, *row),
         maxshape=(None, *(size or None for size in row)),  # no chunk fits an axis fixed at 0
@@ -73,13 +82,20 @@ def _create_column(
         fletcher32=True,
     )
     _describe(dataset, field, dims)
+    return dataset
 
 
 def _describe(dataset: h5py.Dataset, field: Field, dims: Sequence[str]) -> None:
-    dataset.attrs["unit"] = field.unit
-    dataset.attrs["dims"] = ",".join(dims)
-    dataset.attrs["doc"] = field.doc
+    _text(dataset, "unit", field.unit)
+    _text(dataset, "dims", ",".join(dims))
+    _text(dataset, "doc", field.doc)
     if missing(field):
-        dataset.attrs["missing"] = missing(field)
+        _text(dataset, "missing", missing(field))
     if field.wall_clock:
         dataset.attrs["wall_clock"] = True
+
+
+def _text(dataset: h5py.Dataset, name: str, text: str) -> None:
+    """Do what `dataset.attrs[name] = text` does, for thousands of attributes."""
+    attribute = h5a.create(dataset.id, name.encode(), TEXT_TYPE, SCALAR)
+    attribute.write(np.array(text, TEXT))

@@ -9,13 +9,15 @@ it is asked for; what nobody asks for is never opened.
 from __future__ import annotations
 
 import ctypes
+import resource
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache
 from math import prod
 from pathlib import Path
 
 import h5py
+import numpy as np
 from h5py import h5a, h5d, h5f, h5l, h5o, h5p, h5pl, h5s, h5t, h5z
 from h5py._objects import phil
 
@@ -41,7 +43,8 @@ DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 """What h5py raises where a file is damaged."""
 FAILURES = (NotATrace, *DAMAGE)
 """What reading raises where a file is damaged or refused."""
-KINDS = {"bool": "b", "int": "iu", "uint": "iu", "float": "f"}
+ROOM_BYTES = 256 * 2**20
+"""Memory that reading one attribute may take; only a file that is larger can make it take more."""
 
 
 def opened(path: Path, *, swmr: bool) -> SafeGroup:
@@ -121,7 +124,7 @@ class SafeGroup(Mapping):
     def __init__(self, path: Path, group: h5py.Group, n_bytes: int) -> None:
         self.path = path
         self.group = group
-        self.attrs = SafeAttributes(path, group)
+        self.attrs = SafeAttributes(path, group, n_bytes)
         self._n_bytes = n_bytes
         self._seen: dict[str, SafeGroup | h5py.Dataset] = {}
 
@@ -152,6 +155,10 @@ class SafeGroup(Mapping):
         if first not in self._seen and not self.group.id.links.exists(_raw(first)):
             return False
         return not rest or (isinstance(entry := self[first], SafeGroup) and rest in entry)
+
+    def attributes_of(self, dataset: h5py.Dataset) -> SafeAttributes:
+        """Return the attributes of a dataset of this file."""
+        return SafeAttributes(self.path, dataset, self._n_bytes)
 
     def close(self) -> None:
         """Close the whole file."""
@@ -190,11 +197,19 @@ class SafeGroup(Mapping):
 class SafeAttributes(Mapping):
     """Attributes of a group or dataset: numbers and texts of a credible size."""
 
-    def __init__(self, path: Path, owner: h5py.Group | h5py.Dataset) -> None:
+    def __init__(self, path: Path, owner: h5py.Group | h5py.Dataset, n_bytes: int) -> None:
         self._path = path
         self._owner = owner
+        self._n_bytes = n_bytes
 
     def __getitem__(self, name: str) -> object:
+        with self._limited():
+            return self._read(name)
+
+    def _limited(self) -> AbstractContextManager:
+        return _room() if self._n_bytes > ROOM_BYTES else nullcontext()
+
+    def _read(self, name: str) -> object:
         attribute = h5a.open(self._owner.id, _raw(name))
         n_bytes = attribute.get_storage_size()
         kind = attribute.get_type()
@@ -206,14 +221,16 @@ class SafeAttributes(Mapping):
         return self._owner.attrs[name]
 
     def __contains__(self, name: object) -> bool:
-        return h5a.exists(self._owner.id, _raw(str(name)))
+        with self._limited():
+            return h5a.exists(self._owner.id, _raw(str(name)))
 
     def __iter__(self) -> Iterator[str]:
         if len(self._owner.attrs) > MANY:
-            raise NotATrace(
-                self._path, f"{self._owner.name} has {len(self._owner.attrs)} attributes"
-            )
-        yield from self._owner.attrs
+            n_attributes = len(self._owner.attrs)
+            raise NotATrace(self._path, f"{self._owner.name} has {n_attributes} attributes")
+        with self._limited():
+            names = list(self._owner.attrs)
+        yield from names
 
     def __len__(self) -> int:
         return len(self._owner.attrs)
@@ -221,6 +238,27 @@ class SafeAttributes(Mapping):
     def _place(self, name: str) -> str:
         owner = self._owner.name.strip("/")
         return f"the attribute {name}{' of ' if owner else ''}{owner}"
+
+
+@contextmanager
+def _room() -> Iterator[None]:
+    """Let the process grow by ROOM_BYTES only: HDF5 loads an attribute before it tells its size."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[0])
+    except OSError:  # not Linux
+        yield
+        return
+    before = resource.getrlimit(resource.RLIMIT_AS)
+    here = pages * resource.getpagesize() + ROOM_BYTES
+    if before[0] != resource.RLIM_INFINITY:
+        here = min(here, before[0])
+    resource.setrlimit(resource.RLIMIT_AS, (here, before[1]))
+    try:
+        yield
+    except MemoryError as error:
+        raise OSError("an attribute does not fit into memory") from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, before)
 
 
 def walk(group: SafeGroup) -> Iterator[tuple[str, h5py.Dataset | str]]:
@@ -301,12 +339,15 @@ def _field(place: str) -> Field | None:
 
 
 def _mismatch(dataset: h5d.DatasetID, field: Field) -> str:
-    """Say how a column differs from its field in kind or axes; widths of numbers may differ."""
-    kind, shape = dataset.dtype.kind, dataset.shape
-    text = bool(field.text_bytes)
-    wanted = "S" if text else KINDS[field.dtype.rstrip("0123456789")]
-    if kind not in wanted:
-        return f"holds {dataset.dtype}, not {'text' if text else field.dtype}"
+    """Say how a column differs from its field in type or axes; narrower numbers are as good."""
+    found, shape = dataset.dtype, dataset.shape
+    if field.text_bytes:
+        fits, wanted = found.kind == "S", "text"
+    else:
+        wanted = np.dtype(field.dtype)
+        fits = found.kind == "f" if wanted.kind == "f" else np.can_cast(found, wanted)
+    if not fits or (found.kind == "b") != (wanted == np.bool_):
+        return f"holds {found}, not {wanted}"
     free = "…" in field.dims
     row = [int(dim) if dim.isdigit() else None for dim in field.dims[1:]]
     if (len(shape) < 2) if free else (len(shape) != 1 + len(row)):

@@ -11,7 +11,7 @@ from h5py import h5z
 
 from traces.errors import NotATrace
 from traces.header import SiteInfo, TraceHeader
-from traces.safety import FAILURES, SafeAttributes, SafeGroup, walk
+from traces.safety import FAILURES, SafeGroup, walk
 from traces.schema import ACTIVATIONS, FRAMES, OBJECTS, SIM_STATE, TABLES, Field
 
 LEVELS = ("error", "warning", "note")
@@ -147,7 +147,7 @@ def _column(
         dims = site.dims if values else field.dims
         shape = site.shape if values else _row(field, header, site)
         dtype = np.dtype(site.dtype) if values else _dtype(field)
-        told = SafeAttributes(file.path, dataset)
+        told = file.attributes_of(dataset)
         found = {name: str(told[name]) for name in ("unit", "dims") if name in told}
     except NotATrace as error:
         why = error.why.removeprefix(f"{place} ")

@@ -27,7 +27,7 @@ from traces.activations import ArrayLike, Arriving, SiteWriter, append_activatio
 from traces.columns import as_table
 from traces.errors import BadRecord, DiskFull, FileExists, UnwritableFolder, WriteFailed
 from traces.header import SiteInfo, TraceHeader
-from traces.layout import create_sites, create_tables
+from traces.layout import create_site, create_tables
 from traces.schema import DECISIONS, EPISODES, FRAMES, OBJECTS, SIM_STATE, STEPS, TABLES, Field
 
 __all__ = ["EpisodeRecord", "SiteInfo", "TraceHeader", "TraceWriter"]
@@ -112,16 +112,11 @@ class TraceWriter:
             tables |= {"objects": OBJECTS} if object_names else {}
             tables |= {f"frames/{camera}": FRAMES for camera in cameras}
             tables |= {"sim_state": SIM_STATE} if keep_sim_state else {}
-            create_tables(self._file, tables, header.sizes)
+            self._columns = create_tables(self._file, tables, header.sizes)
             if object_names:
                 self._file["objects"].attrs["names"] = json.dumps(self._object_names)
-            create_sites(self._file, sites)
-            self._columns = {
-                f"{place}/{name}": self._file[place][name]
-                for place in tables
-                for name in self._file[place]
-            }
-            self._sites = [SiteWriter(self._file[f"activations/{s.name}"], s) for s in sites]
+            activations = self._file.create_group("activations")
+            self._sites = [SiteWriter(create_site(activations, site), site) for site in sites]
             self._file.flush()
             self._file.swmr_mode = True
             self._unready.rename(self.partial)
