@@ -1,12 +1,57 @@
-"""Control conditions for a steered cluster: what the same dose does to neurons chosen by chance."""
+"""Controls of a steered cluster: neurons drawn by chance, neurons nothing reads, and words."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
 import polars as pl
 
+from traces.condition import Condition
 from traces.errors import UserError
 from traces.intervention import Intervention, Site
+
+LEVELS = {"none": 0, "light": 2, "full": 20}
+"""Name -> random clusters a dose; light and full also have the null and the prompt control."""
+
+PROMPTS = {
+    "fast": "{} quickly",
+    "slow": "{} slowly",
+    "careful": "{} carefully",
+    "up": "{} upward",
+    "down": "{} downward",
+    "left": "{} leftward",
+    "right": "{} rightward",
+}
+"""Concept -> the words that ask for it; of another concept, its own name."""
+
+
+def with_controls(
+    table: pl.DataFrame, cluster: Intervention, doses: Sequence[float], level: str
+) -> list[Condition]:
+    """A cluster at some doses, and what makes its effect mean something.
+
+    Args:
+        table: neuron table with `layer`, `neuron`, `reach` and `v_norm`.
+        cluster: the chosen neurons.
+        doses: coefficients, in the order wanted.
+        level: a key of `LEVELS`.
+
+    Returns:
+        The steered conditions; then, by level, the prompt control, the null control at the
+        largest dose, and the random clusters at every dose.
+    """
+    conditions = [Condition(cluster.with_coefficient(dose)) for dose in doses]
+    if level == "none":
+        return conditions
+    concept = str(cluster.provenance.get("concept") or cluster.name)
+    conditions.append(Condition(prompt=PROMPTS.get(concept, f"{{}} {concept}")))
+    largest = max(doses, key=abs)
+    if null := null_control(table, cluster.with_coefficient(largest)):
+        conditions.append(Condition(null))
+    randoms = matched_random_clusters(table, cluster, LEVELS[level])
+    return conditions + [
+        Condition(random.with_coefficient(dose)) for dose in doses for random in randoms
+    ]
 
 
 def matched_random_clusters(
@@ -35,8 +80,9 @@ def matched_random_clusters(
             name=f"random {i} for {intervention.name}",
             sites=tuple(_matched(table, site, rng, pool) for site in intervention.sites),
             provenance={
+                "control": "random",
                 "method": f"random, matched in layer, size and value-vector norm (pool {pool})",
-                "matched_to": intervention.fingerprint(),
+                "matched_to": family(intervention),
                 "seed": seed,
                 "number": i,
             },
@@ -64,7 +110,23 @@ def _matched(table: pl.DataFrame, site: Site, rng: np.random.Generator, pool: in
     return replace(site, neurons=tuple(drawn))
 
 
-def beyond(effect: float, controls: list[float]) -> int:
-    """How many control effects the effect lies beyond, on its own side of zero."""
-    side = 1.0 if effect >= 0 else -1.0
-    return sum(side * effect > side * control for control in controls)
+def null_control(table: pl.DataFrame, intervention: Intervention) -> Intervention | None:
+    """The same neuron numbers at the same dose, in a layer whose output nothing reads.
+
+    Its effect must be zero, bit for bit; None when every layer of the table can act.
+    """
+    dead = table.filter(~pl.col("reach")).get_column("layer")
+    if dead.is_empty():
+        return None
+    neurons = sorted({neuron for site in intervention.sites for neuron in site.neurons})
+    return replace(
+        intervention,
+        name=f"null for {intervention.name}",
+        sites=(Site(intervention.sites[0].tower, int(dead.max()), tuple(neurons)),),
+        provenance={"control": "null", "matched_to": family(intervention)},
+    )
+
+
+def family(intervention: Intervention) -> str:
+    """Fingerprint of an intervention without its dose."""
+    return intervention.with_coefficient(0.0).fingerprint()

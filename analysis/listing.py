@@ -17,8 +17,8 @@ from traces.safety import FAILURES, SafeGroup, opened
 from traces.schema import FORMAT
 
 SHOWN = (
-    *("run_id", "kind", "created_utc", "suite", "intervention", "recording", "shard"),
-    *("format", "format_version"),
+    *("run_id", "kind", "created_utc", "suite", "intervention", "prompt", "recording"),
+    *("shard", "format", "format_version"),
 )
 """Root attributes that a list needs."""
 
@@ -37,6 +37,8 @@ class Listed:
     shards: tuple[int, ...] = ()
     suite: str = ""
     tasks: tuple[str, ...] = ()
+    condition: str = "baseline"
+    """Its label."""
     intervention: str = ""
     """Name; empty for the baseline."""
     alpha: float | None = None
@@ -89,7 +91,7 @@ def _joined(shards: list[Listed]) -> Listed:
         paths=tuple(path for shard in shards for path in shard.paths),
         **{name: getattr(first, name) for name in ("run_id", "kind", "created_utc", "recording")},
         shards=tuple(number for shard in shards for number in shard.shards),
-        **{name: getattr(first, name) for name in ("suite", "intervention", "alpha")},
+        **{name: getattr(first, name) for name in ("suite", "condition", "intervention", "alpha")},
         tasks=tuple(dict.fromkeys(task for shard in shards for task in shard.tasks)),
         **{
             name: sum(getattr(shard, name) for shard in shards)
@@ -149,8 +151,9 @@ def _facts(header: TraceHeader) -> dict[str, object]:
         **{name: getattr(header, name) for name in ("run_id", "kind", "created_utc", "recording")},
         "shards": (header.shard,),
         "suite": str(header.suite.get("name", "")),
+        "condition": header.condition.label,
         "intervention": intervention.name if intervention else "",
-        "alpha": intervention.coefficient if intervention else None,
+        "alpha": header.condition.alpha,
     }
 
 

@@ -1,24 +1,26 @@
 """What each condition did: success and MEED, compared pair by pair with its unsteered baseline.
 
-A baseline shares everything with a steered condition but the intervention (`tables.SETTING`), and
-its episodes are matched by pair_key: same scene, same noise. The report also carries, for each
-intervention recorded at several doses, the trend over alpha, and notes: sentences that say what
-the numbers do not rest on.
+A baseline shares everything with another condition but intervention and prompt (`tables.SETTING`),
+and its episodes are matched by pair_key: same scene, same noise. A steered condition is also
+ranked among its controls. The report carries, for each intervention recorded at several doses, the
+trend over alpha, and notes: sentences that say what the numbers do not rest on.
 """
 
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import polars as pl
 
 from analysis.motion import meed_cm
+from analysis.specificity import MIN_RANDOM, Specificity, specificity
 from analysis.stats import (
     MIN_PAIRS,
     Interval,
     PairedDifference,
     bootstrap_ci,
+    holm,
     paired_difference,
     paired_success,
     wilson,
@@ -40,8 +42,14 @@ class Condition:
     sampler: str
     K: int
     replan: int
+    role: str
+    """baseline, prompt, steered, random or null."""
+    label: str
+    """Short name within its setting."""
+    prompt: str
+    """What the policy was told; "{}" is the task's own instruction."""
     intervention: str | None
-    """Name; None for the baseline."""
+    """Name; None without one."""
     alpha: float | None
     sites: str | None
     fingerprint: str | None
@@ -69,11 +77,10 @@ class Condition:
     success_p_value: float | None
     """Exact McNemar p."""
     files: list[str]
-
-    @property
-    def label(self) -> str:
-        """Short name within its setting."""
-        return "baseline" if self.intervention is None else _dose(self.intervention, self.alpha)
+    p_holm: float | None = None
+    """p_value, corrected by Holm for all steered conditions of the report."""
+    specificity: Specificity | None = None
+    """A steered condition beside its controls; None where there are none."""
 
 
 @dataclass(frozen=True)
@@ -124,16 +131,18 @@ def report(table: EpisodeTable) -> Report:
     frame = _without_errors(table.frame, notes)
     baselines = {
         setting: group
-        for setting, group in _groups(frame.filter(pl.col("fingerprint") == ""), SETTING)
+        for setting, group in _groups(frame.filter(pl.col("role") == "baseline"), SETTING)
     }
     conditions = []
     for key, group in _groups(frame, CONDITION):
         baseline = baselines.get(key[: len(SETTING)])
-        conditions.append(_condition(group, baseline, frame, notes))
-    compared = sum(condition.p_value is not None for condition in conditions)
-    if compared > 1:
-        notes.append(f"{compared} p values, none corrected for the number of comparisons")
-    steered = frame.filter(pl.col("fingerprint") != "")
+        condition = _condition(group, baseline, frame, notes)
+        if condition.role == "steered" and condition.n_pairs:
+            found = _specificity(group, baseline, frame, notes)
+            condition = replace(condition, specificity=found)
+        conditions.append(condition)
+    conditions = _corrected(conditions, notes)
+    steered = frame.filter(pl.col("role") == "steered", pl.col("alpha").is_not_null())
     families = [_family(group, notes) for _, group in _groups(steered, (*SETTING, "family"))]
     return Report(conditions, families, notes)
 
@@ -143,6 +152,51 @@ def _groups(frame: pl.DataFrame, keys: tuple[str, ...]) -> Iterator[tuple[tuple,
     if frame.is_empty():
         return
     yield from frame.partition_by(keys, maintain_order=True, as_dict=True).items()
+
+
+def _corrected(conditions: list[Condition], notes: list[str]) -> list[Condition]:
+    """Fill in `p_holm`: the steered conditions are one family, whatever was looked at first."""
+    tested = [c for c in conditions if c.role == "steered" and c.p_value is not None]
+    if len(tested) < 2:
+        return conditions
+    notes.append(f"p (Holm) is corrected for the {len(tested)} steered conditions in these files")
+    adjusted = dict(zip(map(id, tested), holm([c.p_value for c in tested]), strict=True))
+    return [replace(c, p_holm=adjusted.get(id(c))) for c in conditions]
+
+
+def _specificity(
+    group: pl.DataFrame, baseline: pl.DataFrame, frame: pl.DataFrame, notes: list[str]
+) -> Specificity | None:
+    """Find the controls of a steered condition and rank it among them."""
+    first = group.row(0, named=True)
+    mine = [pl.col(key) == first[key] for key in (*SETTING, "prompt")]
+    mine.append(pl.col("matched_to") == first["family"])
+    controls = frame.filter(*mine)
+    randoms = controls.filter(pl.col("role") == "random", pl.col("alpha") == first["alpha"])
+    nulls = controls.filter(pl.col("role") == "null")
+    if randoms.is_empty() and nulls.is_empty():
+        notes.append(
+            f"{_name(first)}: without controls nothing says that it is the concept that acts "
+            "(record --controls light)"
+        )
+        return None
+    found = specificity(
+        group,
+        baseline,
+        [part for _, part in _groups(randoms, ("fingerprint",))],
+        [part for _, part in _groups(nulls, ("fingerprint",))],
+    )
+    if 0 < found.n_random < MIN_RANDOM:
+        notes.append(
+            f"{_name(first)}: a rank among {found.n_random} random clusters cannot reach p 0.05; "
+            f"{MIN_RANDOM} or more are needed (record --controls full)"
+        )
+    if found.null_equal < found.null_pairs:
+        notes.append(
+            f"{_name(first)}: the null control CHANGED {found.null_pairs - found.null_equal} of "
+            f"{found.null_pairs} episodes; it must change none, so nothing here can be trusted"
+        )
+    return found
 
 
 def _without_errors(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
@@ -159,18 +213,18 @@ def _condition(
 ) -> Condition:
     first = group.row(0, named=True)
     name = _name(first)
-    steered = bool(first["fingerprint"])
     n, successes = len(group), int(group.get_column("success").sum())
     meeds = group.get_column("meed_cm").drop_nulls().to_numpy()
     if len(meeds) < n:
         notes.append(f"{name}: {_episodes(n - len(meeds))} without a measurable path, not in MEED")
     if 2 <= len(meeds) < MIN_PAIRS:
         notes.append(f"{name}: {len(meeds)} episodes; an interval of fewer than 6 is too narrow")
-    if steered:
+    if first["role"] in ("steered", "random"):
         _check_intervened(group, name, notes)
     return Condition(
         **{key: first[key] for key in ("policy", "suite", "task_id", "task", "sampler")},
-        **{key: first[key] for key in ("K", "replan", "intervention", "alpha", "sites")},
+        **{key: first[key] for key in ("K", "replan", "role", "label", "prompt")},
+        **{key: first[key] for key in ("intervention", "alpha", "sites")},
         fingerprint=first["fingerprint"] or None,
         episodes=n,
         successes=successes,
@@ -186,11 +240,11 @@ def _condition(
 def _partner(
     first: dict, baseline: pl.DataFrame | None, frame: pl.DataFrame, notes: list[str]
 ) -> pl.DataFrame | None:
-    """Return the baseline of a steered condition; a note when there is none."""
-    if not first["fingerprint"] or baseline is not None:
-        return baseline if first["fingerprint"] else None
+    """Return the baseline of a condition; a note when there is none."""
+    if first["role"] == "baseline" or baseline is not None:
+        return None if first["role"] == "baseline" else baseline
     same = [pl.col(key) == first[key] for key in ("policy_id", "suite", "task_id")]
-    others = frame.filter(*same, pl.col("fingerprint") == "")
+    others = frame.filter(*same, pl.col("role") == "baseline")
     why = "recorded with another sampler, K or replanning" if len(others) else "in these files"
     found = "its baseline was" if len(others) else "there is no baseline"
     notes.append(f"{_name(first)}: {found} {why}, so it is compared with nothing")
@@ -275,17 +329,11 @@ def _family(group: pl.DataFrame, notes: list[str]) -> Family:
 
 def _name(first: dict) -> str:
     """Name a condition in a note, from one of its rows."""
-    steered = bool(first["fingerprint"])
-    what = _dose(first["intervention"], first["alpha"]) if steered else "baseline"
-    return f"{what} in {_place(first)}"
+    return f"{first['label']} in {_place(first)}"
 
 
 def _place(first: dict) -> str:
     return f"{first['suite']} task {first['task_id']}"
-
-
-def _dose(intervention: str, alpha: float) -> str:
-    return f"{intervention} alpha {alpha:g}"
 
 
 def _episodes(number: int) -> str:

@@ -207,6 +207,20 @@ def paired_success(a: Sequence[bool], b: Sequence[bool], level: float = 0.95) ->
     return SuccessDifference(n, difference, (max(low, -1.0), min(high, 1.0)), p_value, r, s)
 
 
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Adjust p values of one family so that any of them below 0.05 is significant in all of it.
+
+        adjusted_(i) = max over j <= i of min(1, (m - j + 1) p_(j)),   p_(1) <= ... <= p_(m)
+
+    Holm, Scand. J. Stat. 6 (1979) 65.
+    """
+    adjusted, largest = [0.0] * len(p_values), 0.0
+    for place, i in enumerate(sorted(range(len(p_values)), key=lambda i: p_values[i])):
+        largest = max(largest, min(1.0, (len(p_values) - place) * p_values[i]))
+        adjusted[i] = largest
+    return adjusted
+
+
 def _joined(one: float, other: float, phi: float) -> float:
     return math.sqrt(max(0.0, one * one - 2 * phi * one * other + other * other))
 

@@ -2,7 +2,8 @@
 
 One row is one episode. What makes two episodes comparable is spelled out beside it: the setting
 (`SETTING`: policy, suite, task, sampler, K, replanning), the condition (the setting plus the
-intervention's fingerprint) and the pair_key, which is equal where only the condition differs.
+intervention's fingerprint and the prompt) and the pair_key, which is equal where only the
+condition differs.
 """
 
 import hashlib
@@ -14,8 +15,10 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from analysis.controls import family
 from analysis.motion import meed_cm, step_lengths_cm
 from traces.collection import TraceCollection, open_traces
+from traces.condition import ROLES
 from traces.errors import NotATrace, UnknownName
 from traces.header import TraceHeader
 from traces.reader import TraceReader
@@ -23,7 +26,7 @@ from traces.reader import TraceReader
 SETTING = ("policy_id", "suite", "task_id", "sampler_id", "K", "replan")
 """What a baseline must share with a steered episode."""
 
-CONDITION = (*SETTING, "fingerprint")
+CONDITION = (*SETTING, "fingerprint", "prompt")
 
 SCHEMA = {
     "file": pl.String,
@@ -40,11 +43,15 @@ SCHEMA = {
     "sampler_id": pl.String,  # hash of everything the likelihood says about itself
     "K": pl.Int32,
     "replan": pl.Int32,
-    "intervention": pl.String,  # null: baseline
-    "alpha": pl.Float64,  # null: baseline
-    "sites": pl.String,  # such as "vlm.1 x10", ten neurons of a layer; null: baseline
-    "fingerprint": pl.String,  # of the intervention; "" for the baseline
-    "family": pl.String,  # fingerprint at another dose; "" for the baseline
+    "role": pl.String,  # baseline, prompt, steered, random or null: see `traces.condition`
+    "label": pl.String,  # of the condition, for people
+    "prompt": pl.String,  # what the policy was told; "{}" is the task's own instruction
+    "intervention": pl.String,  # null: none
+    "alpha": pl.Float64,  # null: no dose
+    "sites": pl.String,  # such as "vlm.1 x10", ten neurons of a layer; null: no intervention
+    "fingerprint": pl.String,  # of the intervention; "" for none
+    "family": pl.String,  # fingerprint at another dose; "" for none
+    "matched_to": pl.String,  # of a control: the family that it is a control of; "" otherwise
     "pair_key": pl.String,  # null: cannot be paired
     "uid": pl.String,
     "session": pl.Int32,
@@ -55,6 +62,7 @@ SCHEMA = {
     "step_cm": pl.List(pl.Float64),
     "intervened": pl.Float64,  # share of control steps; null without steps
     "log_prob": pl.Float64,  # mean over control steps; null where the sampler has none
+    "actions_sha256": pl.String,  # of all actions sent, where role is baseline or null; else ""
     "error": pl.String,
 }
 
@@ -102,9 +110,11 @@ def episode_table(paths: Iterable[Path | str]) -> EpisodeTable:
     if repeated:
         what = _counted(repeated, "repeated recording")
         notes.append(f"{what} of the same condition and pair left out: the newest counts")
-    order = ["policy", "suite", "task_id", "sampler", "K", "replan", "intervention", "alpha"]
-    order += ["fingerprint", "policy_id", "sampler_id", "pair_key", "uid"]
-    return EpisodeTable(frame.sort(order, nulls_last=False), repeated, tuple(notes))
+    order = ["policy", "suite", "task_id", "sampler", "K", "replan", "place", "intervention"]
+    order += ["alpha", "prompt", "fingerprint", "policy_id", "sampler_id", "pair_key", "uid"]
+    place = pl.col("role").replace_strict(ROLES, range(len(ROLES)), return_dtype=pl.Int8)
+    frame = frame.with_columns(place=place).sort(order, nulls_last=False).drop("place")
+    return EpisodeTable(frame, repeated, tuple(notes))
 
 
 def _newest(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
@@ -128,7 +138,8 @@ def _rows(name: str, trace: TraceReader) -> list[tuple]:
     shared = {"file": name} | _header_columns(trace.header)
     policies = _policies(trace)
     episodes = trace.episodes(*EPISODE_COLUMNS)
-    steps = trace.steps("ee_pos", "intervened", "log_prob")
+    compared = trace.header.condition.role in ("baseline", "null")
+    steps = trace.steps("ee_pos", "intervened", "log_prob", *(["action"] if compared else []))
     rows = []
     for e in range(trace.n_episodes):
         start = int(episodes["first_step"][e])
@@ -152,6 +163,7 @@ def _rows(name: str, trace: TraceReader) -> list[tuple]:
             "step_cm": step_cm.tolist(),
             "intervened": _mean(steps["intervened"][span]),
             "log_prob": _mean(steps["log_prob"][span]),
+            "actions_sha256": _digest(steps["action"][span]) if compared else "",
             "error": str(episodes["error"][e]),
         }
         rows.append(tuple(row[column] for column in SCHEMA))
@@ -169,24 +181,30 @@ def _header_columns(header: TraceHeader) -> dict[str, object]:
         "K": header.K,
         "replan": header.n_action_steps,
     }
-    intervention = header.intervention
+    intervention, condition = header.intervention, header.condition
+    columns |= {
+        "role": condition.role,
+        "label": condition.label,
+        "prompt": condition.prompt,
+        "alpha": condition.alpha,
+    }
     if intervention is None:
         return columns | {
             "intervention": None,
-            "alpha": None,
             "sites": None,
             "fingerprint": "",
             "family": "",
+            "matched_to": "",
         }
     return columns | {
         "intervention": intervention.name,
-        "alpha": intervention.coefficient,
         "sites": ", ".join(
             f"{site.tower}.{site.layer}" + (f" x{len(site.neurons)}" if site.neurons else "")
             for site in intervention.sites
         ),
         "fingerprint": intervention.fingerprint(),
-        "family": intervention.with_coefficient(0.0).fingerprint(),
+        "family": family(intervention),
+        "matched_to": str(intervention.provenance.get("matched_to") or ""),
     }
 
 
@@ -199,6 +217,10 @@ def _policies(trace: TraceReader) -> dict[int, tuple[str, str]]:
         label = f"{name}@{sha256[:8]}" if sha256 else name
         found[int(version)] = (label, str(sha256) or str(path))
     return found
+
+
+def _digest(actions: np.ndarray) -> str:
+    return hashlib.sha256(np.ascontiguousarray(actions).tobytes()).hexdigest()
 
 
 def _mean(values: np.ndarray) -> float | None:

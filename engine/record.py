@@ -1,7 +1,7 @@
 """Record rollouts: a trace per condition, the same scenes and noise in each, and a run directory.
 
-Conditions run one after the other. The baseline is the condition without an intervention; a
-steered episode and its baseline share scene seed, initial state and denoising noise (`pair_key`).
+Conditions run one after the other. Every one plays the same episodes: same scene seed, initial
+state and denoising noise (`pair_key`), so that it can be compared with the baseline pair by pair.
 """
 
 import importlib.metadata
@@ -28,9 +28,9 @@ from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
 from engine.rollout import EpisodePlan, run_block
 from traces.catalog import unused_path
+from traces.condition import Condition
 from traces.errors import FileExists, UnwritableFolder
 from traces.events import EventWriter
-from traces.intervention import Intervention
 from traces.schema import episode_uid
 from traces.shards import ClosedShard, Rotation, ShardedWriter
 from traces.spool import Spill
@@ -46,11 +46,11 @@ Listener = Callable[[str, dict], None]  # event type and fields, as written to e
 def record(
     config: RecordConfig,
     loaded: LoadedPolicy,
-    conditions: Sequence[Intervention | None],
+    conditions: Sequence[Condition],
     run_id: str,
     listen: Listener = lambda kind, fields: None,
 ) -> list[Path]:
-    """Record every condition (None is the baseline) and return the files written.
+    """Record every condition and return the files written.
 
     The first Ctrl-C ends the recording after the present block of episodes, with closed files;
     the second one at once, leaving a readable `.partial`.
@@ -62,7 +62,8 @@ def record(
     """
     sampler = FlowSDE(loaded.policy.config.num_steps, config.noise_level)
     actors = [
-        Actor(loaded, sampler, config.replan, condition, config.capture) for condition in conditions
+        Actor(loaded, sampler, config.replan, condition.intervention, config.capture)
+        for condition in conditions
     ]
     cost = checked_cost(config, actors)
     folder = _new_run_folder(run_id)
@@ -79,9 +80,9 @@ def record(
         status, error = "finished", ""
         try:
             with VectorEnv(config.suite, config.task_id, BATCH, config.workers) as env:
-                for actor in actors:
+                for condition, actor in zip(conditions, actors, strict=True):
                     if not interrupted():
-                        paths += _condition(config, actor, env, run_id, emit, interrupted)
+                        paths += _record(config, condition, actor, env, run_id, emit, interrupted)
             if interrupted():
                 raise KeyboardInterrupt
         except BaseException as problem:
@@ -93,15 +94,9 @@ def record(
     return paths
 
 
-def label(intervention: Intervention | None) -> str:
-    """How a condition is called on screen: `baseline`, `fast α=8`."""
-    if intervention is None:
-        return "baseline"
-    return f"{intervention.name} α={intervention.coefficient:g}"
-
-
-def _condition(
+def _record(
     config: RecordConfig,
+    condition: Condition,
     actor: Actor,
     env: VectorEnv,
     run_id: str,
@@ -109,13 +104,11 @@ def _condition(
     interrupted: Callable[[], bool],
 ) -> list[Path]:
     """Run all episodes of one condition; returns its shards and its videos."""
-    name = label(actor.intervention)
+    name = condition.label
     emit("phase", name=name)
     task = load_suite(config.suite).TASKS[config.task_id]
-    stem = f"{task.name}-{name.replace(' α=', '-a')}-{run_id}"
-    path = unused_path(config.out, stem, ".h5")
-    plans = episode_plans(config, run_id, name)
-    alpha = actor.intervention and actor.intervention.coefficient
+    path = unused_path(config.out, f"{task.name}-{condition.slug}-{run_id}", ".h5")
+    plans = episode_plans(config, run_id, condition)
     written, videos, beat = 0, [], time.monotonic()
 
     def announce(shard: ClosedShard) -> None:
@@ -124,7 +117,7 @@ def _condition(
 
     with ShardedWriter(
         path,
-        _header(config, actor, run_id),
+        _header(config, condition, actor, run_id),
         actor.capture.sites,
         rotation=Rotation(
             config.shard_episodes or None, config.shard_bytes or None, config.shard_seconds or None
@@ -140,7 +133,12 @@ def _condition(
             done = run_block(env, actor, block, spill, "frames" in config.keep)
             for plan, (episode, frames) in zip(block, done, strict=True):
                 trace.write_episode(episode)
-                emit("episode", condition=name, alpha=alpha, **_summary(plan, written, episode))
+                emit(
+                    "episode",
+                    condition=name,
+                    alpha=condition.alpha,
+                    **_summary(plan, written, episode),
+                )
                 if frames:
                     videos.append(_film(path, written, frames, config))
                 written += 1
@@ -153,7 +151,7 @@ def _condition(
     return [*trace.paths, *videos]
 
 
-def episode_plans(config: RecordConfig, run_id: str, condition: str) -> list[EpisodePlan]:
+def episode_plans(config: RecordConfig, run_id: str, condition: Condition) -> list[EpisodePlan]:
     """Episode i plays scene seed + i from initial state (seed + i) mod 50."""
     suite = load_suite(config.suite)
     plans = []
@@ -161,11 +159,14 @@ def episode_plans(config: RecordConfig, run_id: str, condition: str) -> list[Epi
         init_state = (config.seed + i) % suite.N_INIT_STATES
         plans.append(
             EpisodePlan(
-                uid=episode_uid(f"{run_id}/{condition.replace(' α=', '-a')}", 0, i, 0, 0),
+                uid=episode_uid(f"{run_id}/{condition.slug}", 0, i, 0, 0),
                 task_name=suite.TASKS[config.task_id].name,
                 task_id=config.task_id,
                 suite=config.suite,
-                instruction=suite.instruction_of(config.task_id, init_state),
+                instruction=condition.told(
+                    suite.instruction_of(config.task_id, init_state),
+                    suite.other_instruction_of(config.task_id, init_state),
+                ),
                 init_state=init_state,
                 scene_seed=config.seed + i,
                 key=NoiseKey(config.seed, 0, i, 0),
@@ -175,7 +176,7 @@ def episode_plans(config: RecordConfig, run_id: str, condition: str) -> list[Epi
     return plans
 
 
-def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
+def _header(config: RecordConfig, condition: Condition, actor: Actor, run_id: str) -> TraceHeader:
     policy, sampler, suite = actor.loaded.policy, actor.sampler, load_suite(config.suite)
     horizon, width = actor.chunk_shape
     return TraceHeader(
@@ -183,7 +184,8 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
         kind="record",
         created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
         config=asdict(config) | {"batch": BATCH, "threads": THREADS},
-        intervention=actor.intervention,
+        intervention=condition.intervention,
+        prompt=condition.prompt,
         suite={
             "name": config.suite,
             "control_hz": suite.CONTROL_HZ,
@@ -225,7 +227,7 @@ def package_versions() -> dict[str, str]:
 def _run_start(
     config: RecordConfig,
     loaded: LoadedPolicy,
-    conditions: Sequence[Intervention | None],
+    conditions: Sequence[Condition],
     run_id: str,
 ) -> dict:
     return {
@@ -238,9 +240,7 @@ def _run_start(
         "task_name": load_suite(config.suite).TASKS[config.task_id].name,
         "policy": loaded.name,
         "policy_sha256": loaded.sha256,
-        "conditions": [
-            {"name": label(c), "alpha": None if c is None else c.coefficient} for c in conditions
-        ],
+        "conditions": [{"name": c.label, "role": c.role, "alpha": c.alpha} for c in conditions],
         "episodes_total": config.episodes * len(conditions),
         "config": asdict(config),
     }

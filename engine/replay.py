@@ -17,7 +17,7 @@ from engine.config import RecordConfig
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.policies.smolvla import load_policy
-from engine.record import PACKAGES, episode_plans, label, package_versions
+from engine.record import PACKAGES, episode_plans, package_versions
 from engine.rollout import run_block
 from traces.collection import TraceCollection, open_traces
 from traces.errors import UserError
@@ -83,7 +83,7 @@ def replay(
         sampler = FlowSDE(loaded.policy.config.num_steps, config.noise_level)
         actor = Actor(loaded, sampler, config.replan, header.intervention)
         recorded = {str(uid): i for i, uid in enumerate(traces.episodes("uid")["uid"])}
-        plans = episode_plans(config, header.run_id, label(header.intervention))
+        plans = episode_plans(config, header.run_id, header.condition)
         wanted = [i for i, plan in enumerate(plans) if plan.uid in recorded]
         if len(wanted) != len(recorded):
             raise UserError(f"{path} has episodes that its configuration does not lead to")

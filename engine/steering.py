@@ -34,16 +34,17 @@ def check(policy: SmolVLAPolicy, intervention: Intervention) -> None:
         raise UnknownName("operator this version can apply", intervention.operator, OPERATORS)
     if intervention.step_window or intervention.denoise_window:
         raise UserError("step and denoise windows cannot be applied by this version")
+    null = intervention.provenance.get("control") == "null"
     for site in intervention.sites:
-        _check_site(policy, site)
+        _check_site(policy, site, null)
 
 
-def _check_site(policy: SmolVLAPolicy, site: Site) -> None:
+def _check_site(policy: SmolVLAPolicy, site: Site, null: bool) -> None:
     if site.tower != "vlm":
         raise UserError(f"tower {site.tower!r}: this version steers the vlm only")
     n_layers = len(sites.layers(policy, "vlm"))
     live = [i for i in range(n_layers) if sites.reaches_action(policy, "vlm", i)]
-    if not 0 <= site.layer < n_layers or site.layer not in live:
+    if not 0 <= site.layer < n_layers or (site.layer not in live and not null):
         why = "does not exist" if site.layer >= n_layers else "cannot change the action"
         raise UserError(f"layer {site.layer} {why}; layers that can: {live}")
     width = sites.ffn_input(policy, "vlm", site.layer).in_features

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
+from traces.condition import UNCHANGED
 from traces.header import SiteInfo, TraceHeader
 from traces.intervention import Intervention, Site
 from traces.writer import EpisodeRecord, TraceWriter
@@ -26,9 +27,9 @@ SITE = SiteInfo(
 )
 
 
-def steer(alpha=8.0, name="fast", layer=1, neurons=(0, 2)):
+def steer(alpha=8.0, name="fast", layer=1, neurons=(0, 2), **provenance):
     """An overwrite of a few neurons."""
-    provenance = {"concept": name, "seed_neuron": neurons[0], "hits": 5}
+    provenance = {"concept": name, "seed_neuron": neurons[0], "hits": 5} | provenance
     site = Site("vlm", layer, neurons)
     return Intervention(name, "overwrite", (site,), alpha, provenance=provenance)
 
@@ -46,6 +47,7 @@ def record(run_id, number, chosen, steered):
     pair, success = chosen.pop("pair"), chosen.pop("success")
     intervened = chosen.pop("intervened", steered)
     log_prob = chosen.pop("log_prob", 0.5)
+    action = chosen.pop("action", 0.0)
     columns = {
         "uid": f"{run_id}/u00000/g0000/a00/m{number:03d}",
         "policy_version": 0,
@@ -68,7 +70,7 @@ def record(run_id, number, chosen, steered):
         "t": np.arange(n),
         "decision": np.arange(n),
         "chunk_offset": np.zeros(n, int),
-        "action": np.zeros((n, A), np.float32),
+        "action": np.full((n, A), action, np.float32),
         "action_policy": np.zeros((n, A), np.float32),
         "log_prob": np.full(n, log_prob),
         "reward": np.zeros(n),
@@ -102,6 +104,7 @@ def write(
     replan=1,
     sha256="ab" * 32,
     policy_path="models/smolvla-tabletop",
+    prompt=UNCHANGED,
     finish=True,
 ):
     """Write one trace; `finish=False` leaves it as a crash would."""
@@ -111,6 +114,7 @@ def write(
         kind="record",
         created_utc=created_utc,
         intervention=intervention,
+        prompt=prompt,
         suite={"name": "tabletop"},
         versions={"numpy": np.__version__},
         likelihood={"name": sampler},

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 
+from traces.condition import UNCHANGED, Condition
 from traces.errors import BadRecord
 from traces.intervention import Intervention
 from traces.schema import FORMAT, FORMAT_VERSION
@@ -39,6 +40,8 @@ class TraceHeader:
     config: dict = field(default_factory=dict)
     """The resolved configuration."""
     intervention: Intervention | None = None
+    prompt: str = UNCHANGED
+    """What the policy was told, see `Condition.prompt`."""
     suite: dict = field(default_factory=dict)
     """At least `name`."""
     normalisation: dict = field(default_factory=dict)
@@ -64,7 +67,7 @@ class TraceHeader:
     """Place of this file in its recording, from 0."""
 
     def __post_init__(self) -> None:
-        for name in ("run_id", "kind", "created_utc", "recording"):
+        for name in ("run_id", "kind", "created_utc", "recording", "prompt"):
             if not isinstance(getattr(self, name), str):
                 raise BadRecord(name, "a text", type(getattr(self, name)).__name__)
         if not 0 <= self.shard < MAX_SHARDS:
@@ -75,6 +78,11 @@ class TraceHeader:
         for name in JSON_ATTRIBUTES:
             if not isinstance(getattr(self, name), dict):
                 raise BadRecord(name, "a JSON object", type(getattr(self, name)).__name__)
+
+    @property
+    def condition(self) -> Condition:
+        """The arm of the experiment that this trace holds."""
+        return Condition(self.intervention, self.prompt)
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -1,8 +1,8 @@
 """Suites: gymnasium environments with LIBERO's observation and action interface.
 
 A suite is a module with SUITE, TASKS (each with `name`, `instruction`, `horizon`), `task_id_of`,
-`instruction_of`,
-`make_env`, N_INIT_STATES, OBJECT_NAMES, CAMERAS and CONTROL_HZ.
+`instruction_of`, `other_instruction_of` (the same task with another object), `make_env`,
+N_INIT_STATES, OBJECT_NAMES, CAMERAS and CONTROL_HZ.
 """
 
 from types import ModuleType

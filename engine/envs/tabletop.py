@@ -87,6 +87,13 @@ def instruction_of(task_id: int, init_state: int) -> str:
     return TASKS[task_id].instruction.format(*targets_of(task_id, init_state))
 
 
+def other_instruction_of(task_id: int, init_state: int) -> str:
+    """The sentence for the same task with other cubes: each colour is the next one."""
+    named = [COLOURS.index(colour) for colour in targets_of(task_id, init_state)]
+    others = [COLOURS[(i + 1) % len(COLOURS)] for i in named]
+    return TASKS[task_id].instruction.format(*others)
+
+
 class TabletopEnv(gym.Env):
     """One task of the suite.
 

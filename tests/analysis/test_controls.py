@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.controls import beyond, matched_random_clusters
+from analysis.controls import family, matched_random_clusters, null_control
 from traces.errors import UserError
 from traces.intervention import Intervention, Site
 
@@ -65,7 +65,16 @@ def test_what_cannot_be_matched_is_said(cluster, words):
         matched_random_clusters(table(12), cluster, 1)
 
 
-def test_beyond_counts_on_the_side_of_the_effect():
-    assert beyond(0.3, [0.1, 0.31, -0.5, 0.3]) == 2
-    assert beyond(-0.3, [-0.1, -0.31, 0.5, 0.0]) == 3
-    assert beyond(0.0, [0.1, -0.1]) == 1
+def test_a_null_control_holds_the_same_neurons_where_nothing_reads_them():
+    cluster = chosen(4, 2, 9)
+    neurons = table(12).with_columns(reach=pl.col("layer") == 0)
+    null = null_control(neurons, cluster)
+    assert null.sites == (Site("vlm", 1, (2, 4, 9)),)
+    assert (null.operator, null.coefficient) == (cluster.operator, cluster.coefficient)
+    assert null.provenance == {"control": "null", "matched_to": family(cluster)}
+    assert null_control(neurons.with_columns(reach=pl.lit(True)), cluster) is None
+
+
+def test_a_family_is_the_same_at_every_dose():
+    assert family(chosen(1, 2)) == family(chosen(1, 2).with_coefficient(-3.0))
+    assert family(chosen(1, 2)) != family(chosen(1, 3))

@@ -18,7 +18,7 @@ def test_the_two_rows_of_a_paired_recording(paired):
         None,
         "baseline",
     )
-    assert (fast.intervention, fast.alpha, fast.label) == ("fast", 8.0, "fast alpha 8")
+    assert (fast.intervention, fast.alpha, fast.label) == ("fast", 8.0, "fast α=8")
     assert (base.policy, base.suite, base.task_id) == ("smolvla-tabletop@abababab", "tabletop", 0)
     assert (base.episodes, base.successes, base.success_rate) == (20, 15, 0.75)
     assert (fast.episodes, fast.successes, fast.success_rate) == (20, 10, 0.5)
@@ -82,7 +82,7 @@ def test_missing_baseline_is_said(paired):
     (fast,) = (report := analyse(paired[1:])).conditions
     assert (fast.n_pairs, fast.delta_meed_cm, fast.p_value) == (0, None, None)
     assert (
-        "fast alpha 8 in tabletop task 0: there is no baseline in these files, "
+        "fast α=8 in tabletop task 0: there is no baseline in these files, "
         "so it is compared with nothing"
     ) in report.notes
 
@@ -97,7 +97,7 @@ def test_a_baseline_of_another_setting_is_no_baseline(other, traces, tmp_path):
     report = analyse(files)
     assert all(condition.delta_meed_cm is None for condition in report.conditions)
     assert (
-        "fast alpha 8 in tabletop task 0: its baseline was recorded with another sampler, K or "
+        "fast α=8 in tabletop task 0: its baseline was recorded with another sampler, K or "
         "replanning, so it is compared with nothing"
     ) in report.notes
 
@@ -113,7 +113,7 @@ def test_few_pairs_are_said_and_not_tested(traces, tmp_path):
     _, found = report.conditions
     assert (found.n_pairs, found.delta_ci, found.p_value) == (3, None, None)
     assert found.delta_meed_cm == pytest.approx(np.mean([5 - 2, 7 - 3, 9 - 4]))
-    where = "fast alpha 8 in tabletop task 0"
+    where = "fast α=8 in tabletop task 0"
     assert f"{where}: 1 episode of 4 without a baseline partner" in report.notes
     assert f"{where}: 4 episodes; an interval of fewer than 6 is too narrow" in report.notes
     assert (
@@ -132,7 +132,7 @@ def test_an_intervention_that_changes_nothing(traces, tmp_path):
     _, found = report.conditions
     assert (found.delta_meed_cm, found.delta_ci, found.p_value) == (0, (0, 0), 1.0)
     assert found.d_z is None
-    where = "fast alpha 8 in tabletop task 0"
+    where = "fast α=8 in tabletop task 0"
     assert f"{where}: the intervention never acted in any episode" in report.notes
     assert f"{where}: no variance: all 8 differences are equal" in report.notes
 
@@ -198,7 +198,7 @@ def test_the_trend_runs_over_the_steered_doses_only(traces, tmp_path):
     assert family.p_value == pytest.approx(2 / 6**8)
     assert family.slope_cm_per_alpha == pytest.approx(0.05, abs=2e-3)
     assert family.slope_ci[0] <= family.slope_cm_per_alpha <= family.slope_ci[1]
-    assert "3 p values, none corrected for the number of comparisons" in report.notes
+    assert "p (Holm) is corrected for the 3 steered conditions in these files" in report.notes
 
 
 def test_too_few_doses_are_said(traces, tmp_path):

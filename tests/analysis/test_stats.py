@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from analysis.stats import (
     MIN_PAIRS,
     bootstrap_ci,
+    holm,
     paired_difference,
     paired_success,
     sign_flip_p,
@@ -198,3 +199,19 @@ def test_paired_success_against_scipy_and_its_mirror(both, only_a, only_b, neith
         assert found.p_value == 1.0
     assert mirror.ci == pytest.approx((-found.ci[1], -found.ci[0]), abs=1e-12)
     assert -1 <= found.ci[0] <= found.difference <= found.ci[1] <= 1
+
+
+def test_holm_by_hand_and_against_its_own_definition():
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.8]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), min_size=1, max_size=12))
+def test_holm_never_lowers_a_p_and_keeps_their_order(p_values):
+    adjusted = holm(p_values)
+    assert all(a >= p for a, p in zip(adjusted, p_values, strict=True))
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    assert [adjusted[i] for i in order] == sorted(adjusted)
+    assert max(adjusted) <= 1.0
+    assert min(adjusted) == min(1.0, len(p_values) * min(p_values))

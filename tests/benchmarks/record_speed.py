@@ -13,6 +13,7 @@ from pathlib import Path
 from engine.config import RecordConfig
 from engine.policies.smolvla import EMBEDDED, load_policy
 from engine.record import record
+from traces.condition import BASELINE
 from traces.reader import TraceReader
 
 WARM, COUNTED = 8, 16
@@ -34,7 +35,7 @@ if __name__ == "__main__":
                     if kind == "episode":
                         ends.append(time.perf_counter())
 
-                (path,) = record(config, loaded, [None], f"r{replan}w{workers}", listen)
+                (path,) = record(config, loaded, [BASELINE], f"r{replan}w{workers}", listen)
                 seconds = ends[-1] - ends[WARM - 1]
                 with TraceReader(path) as trace:
                     steps = int(trace.episodes("n_steps")["n_steps"][WARM:].sum())

@@ -7,6 +7,7 @@ from engine.config import RecordConfig
 from engine.cost import checked_cost
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.record import record
+from traces.condition import BASELINE
 from traces.errors import DiskFull
 
 
@@ -17,7 +18,7 @@ def test_a_recording_takes_no_more_than_was_said(loaded, tmp_path, monkeypatch, 
     config = RecordConfig(episodes=2, replan=2, capture=capture)
     actor = Actor(loaded, FlowSDE(loaded.policy.config.num_steps), 2, None, capture)
     cost = checked_cost(config, [actor])
-    (path,) = record(config, loaded, [None], "one")
+    (path,) = record(config, loaded, [BASELINE], "one")
     values = sum(site.shape[0] for site in actor.capture.sites) if capture[0] == "standard" else 0
     if values:
         assert cost.activations_per_decision == sum(
@@ -33,5 +34,5 @@ def test_what_cannot_fit_is_refused_before_the_first_episode(loaded, tmp_path, m
     small = usage._replace(free=200_000_000)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: small)
     with pytest.raises(DiskFull, match=r"MB needed, 200 MB free"):
-        record(RecordConfig(episodes=900, capture=("full",)), loaded, [None], "big")
+        record(RecordConfig(episodes=900, capture=("full",)), loaded, [BASELINE], "big")
     assert not list(tmp_path.iterdir())

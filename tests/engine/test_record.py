@@ -15,6 +15,7 @@ import pytest
 from engine.config import RecordConfig
 from engine.record import record
 from traces.catalog import find_traces
+from traces.condition import BASELINE, Condition
 from traces.errors import FileExists, UnwritableFolder, UserError
 from traces.events import read_events
 from traces.intervention import Intervention, Site
@@ -39,7 +40,11 @@ def recording(loaded, tmp_path_factory):
     try:
         heard = []
         paths = record(
-            RecordConfig(**SHORT), loaded, [None, STEER], "one", lambda *e: heard.append(e)
+            RecordConfig(**SHORT),
+            loaded,
+            [BASELINE, Condition(STEER)],
+            "one",
+            lambda *e: heard.append(e),
         )
         return folder, [folder / path for path in paths], heard
     finally:
@@ -152,7 +157,7 @@ def test_the_events_log_tells_the_same_story(recording):
 def test_one_and_two_workers_give_the_same_bytes(recording, loaded, here):
     _, paths, _ = recording
     config = RecordConfig(**SHORT, workers=1)
-    again = record(config, loaded, [None, STEER], "one")
+    again = record(config, loaded, [BASELINE, Condition(STEER)], "one")
     for path, other in zip(paths, again, strict=True):
         first, second = datasets(path), datasets(other)
         assert first.keys() == second.keys()
@@ -165,7 +170,7 @@ def test_one_and_two_workers_give_the_same_bytes(recording, loaded, here):
 def test_spilled_activations_give_the_same_bytes(recording, loaded, here, monkeypatch):
     _, paths, _ = recording
     monkeypatch.setattr("engine.record.SPILL_BYTES", 100_000)
-    (again,) = record(RecordConfig(**SHORT), loaded, [None], "one")
+    (again,) = record(RecordConfig(**SHORT), loaded, [BASELINE], "one")
     first, second = datasets(paths[0]), datasets(again)
     assert first.keys() == second.keys()
     for name, (values, wall_clock) in first.items():
@@ -178,7 +183,7 @@ def test_shards_are_announced_as_they_close_and_hold_the_same(recording, loaded,
     shards = record(
         RecordConfig(**SHORT, shard_episodes=2),
         loaded,
-        [None],
+        [BASELINE],
         "one",
         lambda kind, fields: heard.append((kind, fields)),
     )
@@ -208,13 +213,13 @@ def test_repeating_never_overwrites(recording, loaded):
     os.chdir(folder)
     before = [path.read_bytes() for path in paths]
     with pytest.raises(FileExists):
-        record(RecordConfig(**SHORT), loaded, [None], "one")
+        record(RecordConfig(**SHORT), loaded, [BASELINE], "one")
     assert [path.read_bytes() for path in paths] == before
 
 
 def test_deterministic_has_no_log_prob_and_says_why(loaded, here):
     config = RecordConfig(**SHORT | {"episodes": 1}, noise_level=0.0)
-    (path,) = record(config, loaded, [None], "ode")
+    (path,) = record(config, loaded, [BASELINE], "ode")
     with TraceReader(path) as trace:
         assert trace.header.likelihood["name"] == "ode"
         assert "no density" in trace.header.likelihood["why_nan"]
@@ -228,7 +233,7 @@ def test_video_is_a_real_film(loaded, here, kind):
     import imageio.v3 as iio
 
     config = RecordConfig(**SHORT | {"episodes": 1}, video=kind)
-    trace, film = record(config, loaded, [None], "film")
+    trace, film = record(config, loaded, [BASELINE], "film")
     assert film.suffix == f".{kind}"
     frames = iio.imread(film)
     with TraceReader(trace) as reader:
@@ -265,12 +270,12 @@ def test_ctrl_c_finishes_the_block_and_closes_the_files(here):
 def test_what_cannot_be_recorded_is_refused_before_the_first_episode(loaded, here):
     dead = Intervention("fast", "overwrite", (Site("vlm", 5, (1,)),), 8.0)
     with pytest.raises(UserError, match="layer 5 cannot change the action"):
-        record(RecordConfig(**SHORT), loaded, [None, dead], "dead")
+        record(RecordConfig(**SHORT), loaded, [BASELINE, Condition(dead)], "dead")
     assert not (here / "runs").exists()
     blocker = here / "blocked"
     blocker.write_text("a file, not a folder")
     with pytest.raises(UnwritableFolder, match="blocked"):
-        record(RecordConfig(**SHORT, out=str(blocker)), loaded, [None], "blocked")
+        record(RecordConfig(**SHORT, out=str(blocker)), loaded, [BASELINE], "blocked")
     for wrong in ({"episodes": 0}, {"replan": 0}, {"seed": -1}, {"seed": 990, "episodes": 20}):
         with pytest.raises(UserError):
             RecordConfig(**wrong)

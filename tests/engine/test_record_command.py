@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from traces.reader import TraceReader
 from tui.cli import run
 
 BAD = [
@@ -53,6 +54,7 @@ def test_bad_input_is_one_line_and_exit_2(arguments, says, here, capsys):
 
 def test_doses_may_be_several_and_negative(here, capsys):
     arguments = ["--steer", "slow", "--alpha", "-2", "4", "--episodes", "1", "--replan", "10"]
+    arguments += ["--controls", "none"]
     assert run(["record", *arguments, "--name", "doses", "--json"]) == 0
     out, err = capsys.readouterr()
     printed = json.loads(out)
@@ -66,14 +68,21 @@ def test_doses_may_be_several_and_negative(here, capsys):
     assert "3/3 episodes" in err
 
 
-def test_printed_paths_feed_analyze(here, capsys):
+def test_controls_are_recorded_by_default_and_the_null_changes_no_bit(here, capsys):
     assert run(["record", "--steer", "fast", "--episodes", "2", "--replan", "10"]) == 0
     paths = capsys.readouterr().out.split()
-    assert len(paths) == 2
+    assert len(paths) == 6
     assert run(["analyze", *paths, "--json"]) == 0
-    report = json.loads(capsys.readouterr().out)
-    assert [c["intervention"] for c in report["conditions"]] == [None, "fast"]
-    assert [c["episodes"] for c in report["conditions"]] == [2, 2]
+    found = json.loads(capsys.readouterr().out)["conditions"]
+    roles = [condition["role"] for condition in found]
+    assert roles == ["baseline", "prompt", "steered", "random", "random", "null"]
+    assert [condition["episodes"] for condition in found] == [2] * 6
+    specific = found[2]["specificity"]
+    assert (specific["n_random"], specific["null_pairs"], specific["null_equal"]) == (2, 2, 2)
+    assert found[1]["prompt"] == "{} quickly"
+    with TraceReader(paths[1]) as steered, TraceReader(paths[2]) as told:
+        assert "quickly" not in steered.episodes("instruction")["instruction"][0]
+        assert str(told.episodes("instruction")["instruction"][0]).endswith(" cube quickly")
 
 
 def test_a_missing_gl_library_names_the_package(monkeypatch, capsys):

@@ -10,6 +10,7 @@ import pytest
 from engine.config import RecordConfig
 from engine.record import record
 from engine.replay import replay
+from traces.condition import Condition
 from traces.errors import UserError
 from traces.intervention import Intervention, Site
 
@@ -23,7 +24,7 @@ def steered(loaded, tmp_path_factory):
     os.chdir(folder)
     try:
         config = RecordConfig(episodes=2, replan=5, shard_episodes=1)
-        paths = record(config, loaded, [STEER], "one")
+        paths = record(config, loaded, [Condition(STEER)], "one")
     finally:
         os.chdir(before)
     assert len(paths) == 2

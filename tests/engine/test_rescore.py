@@ -12,6 +12,7 @@ from engine.record import record
 from engine.rescore import asked_like, rescore
 from traces.check import check
 from traces.collection import open_traces
+from traces.condition import BASELINE
 from traces.errors import UserError
 from traces.intervention import Intervention, Site
 
@@ -25,7 +26,7 @@ def kept(loaded, tmp_path_factory):
     os.chdir(folder)
     try:
         config = RecordConfig(episodes=3, replan=3, keep=("frames",), shard_episodes=2)
-        paths = record(config, loaded, [None], "one")
+        paths = record(config, loaded, [BASELINE], "one")
     finally:
         os.chdir(before)
     return folder / paths[0]
@@ -78,6 +79,6 @@ def test_a_picture_that_is_not_the_recorded_one_is_refused(kept, loaded, tmp_pat
 
 def test_without_frames_the_way_to_get_them_is_said(loaded, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    (path,) = record(RecordConfig(episodes=1, replan=5), loaded, [None], "bare")
+    (path,) = record(RecordConfig(episodes=1, replan=5), loaded, [BASELINE], "bare")
     with pytest.raises(UserError, match="record with: vla-trace record --keep frames"):
         rescore(path, asked_like(path, loaded), tmp_path / "out", "none")

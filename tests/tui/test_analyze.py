@@ -55,7 +55,7 @@ def test_the_table_fits_80_columns_and_keeps_every_digit(paired, capsys, monkeyp
     assert max(map(len, lines)) <= 80
     text = "\n".join(lines)
     assert lines[0].startswith("smolvla-tabletop@abababab on tabletop task 0 (lift); flow_sde, K 2")
-    for shown in ("baseline", "fast alpha 8", "vlm.1 x2", "75%", "1.9500", "+0.5000", "20 pairs"):
+    for shown in ("baseline", "fast α=8", "vlm.1 x2", "75%", "1.950", "+0.500", "20 pairs"):
         assert shown in text
     assert "<0.0001" in text
     assert "note: fast in tabletop task 0: a trend needs 3 doses or more; given: 1" in text

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from analysis.outcome import Condition, Family, Interval, Report
+    from analysis.specificity import Specificity
 
 
 @click.command(name="analyze")
@@ -22,7 +23,10 @@ def command(files: tuple[str, ...], as_json: bool) -> Exit:
 
     One row a condition: episodes, success with its Wilson interval, MEED (mean end-effector
     displacement, cm per control step) with its bootstrap interval, and the paired difference to
-    the baseline with interval and sign-flip p. Intervals are 95 %.
+    the baseline with interval and sign-flip p, over whole episodes and over the first steps that
+    both of a pair have. Intervals are 95 %. Below the table, what speaks for the concept: its rank
+    among random clusters, and whether the null control changed nothing. Random clusters share a
+    row; --json has each.
     """
     from analysis.outcome import analyse
 
@@ -48,6 +52,9 @@ def _print(report: "Report") -> None:
         console.width = max(console.width, needed)
         console.print(table)
         console.print()
+    for condition in report.conditions:
+        if condition.specificity is not None:
+            _print_specificity(console, condition, condition.specificity)
     for family in report.families:
         if family.p_value is not None:
             _print_trend(console, family)
@@ -65,8 +72,9 @@ def _table(conditions: list["Condition"]) -> "Table":
     from rich import box
     from rich.table import Table
 
-    headers = ("condition", "n", "success", "MEED cm/step", "vs baseline", "p")
-    rows = [_row(condition) for condition in conditions]
+    headers = ("condition", "n", "success", "MEED cm/step", "vs baseline", "common steps")
+    rows = [_row(condition) for condition in conditions if condition.role != "random"]
+    rows += [_random_row(same) for same in _random_clusters(conditions)]
     table = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False, show_edge=False)
     table.add_column(headers[0], overflow="fold", min_width=len(headers[0]))
     for place, header in enumerate(headers[1:], start=1):
@@ -79,15 +87,67 @@ def _table(conditions: list["Condition"]) -> "Table":
 
 def _row(condition: "Condition") -> tuple[str, ...]:
     where = f"\n{one_line(condition.sites)}" if condition.sites else ""
-    pairs = f"\n{condition.n_pairs} pairs" if condition.n_pairs else ""
+    tested = []
+    if condition.p_value is not None:
+        tested.append(f"p {_p(condition.p_value)}")
+    if condition.n_pairs:
+        tested.append(f"{condition.n_pairs} pairs")
+    lines = [_estimate(condition.delta_meed_cm, condition.delta_ci, "{:+.3f}".format)]
+    lines += [", ".join(tested)] if tested else []
+    lines += [f"Holm {_p(condition.p_holm)}"] if condition.p_holm is not None else []
     return (
         one_line(condition.label) + where,
         str(condition.episodes),
         _estimate(condition.success_rate, condition.success_ci, _percent),
-        _estimate(condition.meed_cm, condition.meed_ci, "{:.4f}".format),
-        _estimate(condition.delta_meed_cm, condition.delta_ci, "{:+.4f}".format),
-        _p(condition.p_value) + pairs,
+        _estimate(condition.meed_cm, condition.meed_ci, "{:.3f}".format),
+        "\n".join(lines),
+        _estimate(condition.delta_meed_common_cm, condition.delta_common_ci, "{:+.3f}".format),
     )
+
+
+def _random_clusters(conditions: list["Condition"]) -> list[list["Condition"]]:
+    """Random clusters at the same dose, for the same concept (their names are numbered)."""
+    together: dict[tuple, list[Condition]] = {}
+    for condition in conditions:
+        if condition.role == "random":
+            concept = condition.intervention.partition(" for ")[2]
+            together.setdefault((concept, condition.sites, condition.alpha), []).append(condition)
+    return list(together.values())
+
+
+def _random_row(clusters: list["Condition"]) -> tuple[str, ...]:
+    """One row for clusters drawn by chance; ranges instead of intervals."""
+    first, n = clusters[0], sum(c.episodes for c in clusters)
+    concept = first.intervention.partition(" for ")[2]
+    alpha = "" if first.alpha is None else f" α={first.alpha:g}"
+    successes = sum(c.successes for c in clusters)
+    return (
+        f"{len(clusters)} random for {one_line(concept)}{alpha}\n{one_line(first.sites)}",
+        str(n),
+        _percent(successes / n) if n else "-",
+        _range([c.meed_cm for c in clusters], "{:.3f}".format),
+        _range([c.delta_meed_cm for c in clusters], "{:+.3f}".format),
+        _range([c.delta_meed_common_cm for c in clusters], "{:+.3f}".format),
+    )
+
+
+def _range(values: list[float | None], shown: object) -> str:
+    known = [value for value in values if value is not None]
+    return f"{shown(min(known))}\nto {shown(max(known))}" if known else "-"
+
+
+def _print_specificity(console: "Console", condition: "Condition", found: "Specificity") -> None:
+    said = []
+    if found.n_random:
+        said.append(
+            f"beyond {found.beyond} of {found.n_random} random clusters, rank p {_p(found.rank_p)}"
+        )
+    if found.excess_cm is not None:
+        interval = ", ".join(f"{end:+.4f}" for end in found.excess_ci or ())
+        said.append(f"{found.excess_cm:+.4f} [{interval}] cm more than they do")
+    if found.null_pairs:
+        said.append(f"null control bit-equal in {found.null_equal} of {found.null_pairs}")
+    console.print(f"{one_line(condition.label)}: {'; '.join(said)}")
 
 
 def _print_trend(console: "Console", family: "Family") -> None:

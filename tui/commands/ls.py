@@ -40,7 +40,7 @@ def command(paths: tuple[str, ...], as_json: bool) -> Exit:
 
 
 def _row(entry: "Listed", now: float) -> tuple[str, ...]:
-    from tui.wording import condition_label, number
+    from tui.wording import number
 
     name = one_line(entry.paths[0])
     if len(entry.paths) > 1:
@@ -50,7 +50,7 @@ def _row(entry: "Listed", now: float) -> tuple[str, ...]:
         return (name, "", "", "", "", "", size, age, f"unreadable: {one_line(entry.trouble)}")
     return (
         name,
-        one_line(condition_label(entry.intervention, entry.alpha)),
+        one_line(entry.condition),
         one_line(", ".join(entry.tasks)),
         str(entry.episodes),
         f"{entry.successes}/{entry.counted}",
@@ -78,6 +78,7 @@ def _json(entry: "Listed") -> dict:
         "created_utc": entry.created_utc,
         "suite": entry.suite,
         "tasks": list(entry.tasks),
+        "condition": entry.condition,
         "intervention": entry.intervention or None,
         "alpha": entry.alpha,
         "episodes": entry.episodes,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from traces.condition import BASELINE, Condition
 from traces.errors import UserError
 from tui.terminal import Exit, one_line, to_json
 
@@ -14,7 +15,6 @@ if TYPE_CHECKING:
 
     from engine.config import RecordConfig
     from engine.policies.smolvla import LoadedPolicy
-    from traces.intervention import Intervention
 
 DEFAULT_ALPHA = "8"
 
@@ -23,13 +23,16 @@ DEFAULT_ALPHA = "8"
     name="record",
     help="""Record rollouts to HDF5 traces.
 
-    With --steer, the concept's neurons are overwritten with each ALPHA, and a baseline with the
-    same scenes and the same denoising noise is recorded beside them.
+    With --steer, the concept's neurons are overwritten with each ALPHA. Recorded beside them, with
+    the same scenes and the same denoising noise: a baseline and the controls, which are the same
+    words in the instruction (prompt), the same neurons where nothing reads them (null: must change
+    nothing, bit for bit), and random clusters matched in layer, size and norm, 2 (light) or 20
+    (full) a dose.
 
     \b
       vla-trace record                                  the policy as it is
-      vla-trace record --steer fast --alpha 8           one dose and its baseline
-      vla-trace record --steer slow --alpha 2 4 8       three doses and their baseline
+      vla-trace record --steer fast --alpha 8           one dose, its baseline, its controls
+      vla-trace record --steer slow --alpha 2 4 8       three doses, likewise
     """,
     context_settings={"ignore_unknown_options": True},  # so that `--alpha 2 -4` is two numbers
 )
@@ -37,6 +40,13 @@ DEFAULT_ALPHA = "8"
 @click.option("--alpha", "alphas", multiple=True, metavar="A [A ...]", help="Dose(s); default 8.")
 @click.option("--layer", type=int, help="Layer of the cluster; default: where the concept is best.")
 @click.option("--size", type=int, default=10, show_default=True, help="Neurons in the cluster.")
+@click.option(
+    "--controls",
+    type=click.Choice(["none", "light", "full"]),
+    default="light",
+    show_default=True,
+    help="Control conditions of --steer.",
+)
 @click.option("--no-baseline", is_flag=True, help="Leave the unsteered condition out.")
 @click.option("--task", default="0", show_default=True, help="Task, by number or name.")
 @click.option("--suite", default="tabletop", show_default=True)
@@ -69,6 +79,7 @@ def command(
     alphas: tuple[str, ...],
     layer: int | None,
     size: int,
+    controls: str,
     no_baseline: bool,
     replay: str | None,
     name: str,
@@ -89,8 +100,8 @@ def command(
 
     click.echo(f"loading {one_line(config.policy)} ...", err=True)
     loaded = load_policy(config.policy)
-    steered = _interventions(loaded, steer, doses, layer, size)
-    conditions = [*([] if no_baseline else [None]), *steered]
+    steered = _steered(loaded, steer, doses, layer, size, "none" if replay else controls)
+    conditions = [*([] if no_baseline else [BASELINE]), *steered]
     if replay:
         paths = _asked_again(replay, config, loaded, conditions, run_id)
     else:
@@ -112,7 +123,7 @@ def _asked_again(
     file: str,
     config: "RecordConfig",
     loaded: "LoadedPolicy",
-    conditions: "list[Intervention | None]",
+    conditions: list[Condition],
     run_id: str,
 ) -> "list[Path]":
     """Traces of what the policy would have done on the inputs of a recording, one a condition."""
@@ -123,7 +134,7 @@ def _asked_again(
 
     paths = []
     for condition in conditions:
-        actor = asked_like(file, loaded, condition, config.capture)
+        actor = asked_like(file, loaded, condition.intervention, config.capture)
         paths += rescore(file, actor, config.out, run_id, progress)
     return paths
 
@@ -168,28 +179,30 @@ def _config(task: str, deterministic: bool, **options: object) -> "RecordConfig"
     return RecordConfig(task_id=suite.task_id_of(task), **sampling, **options)
 
 
-def _interventions(
-    loaded: "LoadedPolicy", steer: str | None, doses: list[float], layer: int | None, size: int
-) -> "list[Intervention]":
-    """One intervention a dose, on the same cluster."""
-    if steer is None:
+def _steered(
+    loaded: "LoadedPolicy",
+    concept: str | None,
+    doses: list[float],
+    layer: int | None,
+    size: int,
+    controls: str,
+) -> list[Condition]:
+    """The concept's cluster at every dose, and its controls."""
+    if concept is None:
         return []
+    from analysis.controls import with_controls
     from analysis.neurons import choose_cluster
     from engine.neurons import neuron_table
 
+    table = neuron_table(loaded)
     cluster = choose_cluster(
-        neuron_table(loaded),
-        steer,
-        alpha=doses[0],
-        checkpoint_sha256=loaded.sha256,
-        layer=layer,
-        size=size,
+        table, concept, alpha=doses[0], checkpoint_sha256=loaded.sha256, layer=layer, size=size
     )
     site = cluster.sites[0]
     click.echo(
-        f"steering {steer}: layer {site.layer}, {len(site.neurons)} neurons around "
+        f"steering {concept}: layer {site.layer}, {len(site.neurons)} neurons around "
         f"{cluster.provenance['seed_neuron']} "
         f"({', '.join(t.strip() for t in cluster.provenance['hit_tokens'])})",
         err=True,
     )
-    return [cluster.with_coefficient(dose) for dose in doses]
+    return with_controls(table, cluster, doses, controls)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from traces.condition import BASELINE
 
 if TYPE_CHECKING:
     from traces.header import TraceHeader
@@ -18,7 +21,7 @@ class Episode:
     condition: str
     """Label such as "baseline" or "fast α=8"."""
     alpha: float | None
-    """Dose; None for the baseline."""
+    """Dose; None where there is none."""
     number: int
     """Place within its condition, from 0."""
     task: str
@@ -41,6 +44,11 @@ class Episode:
     def live(self) -> bool:
         """Whether its trace is not readable yet."""
         return self.path is None
+
+    @property
+    def is_baseline(self) -> bool:
+        """Whether nothing was done to it."""
+        return self.condition == BASELINE.label
 
     @property
     def key(self) -> tuple[str, str]:
@@ -158,5 +166,5 @@ def in_pairs(episodes: list[Episode]) -> tuple[Episode, ...]:
     return tuple(sorted(ordered, key=lambda e: place[e.pair_key or e.uid]))
 
 
-def _dose(episode: Episode) -> float:
-    return float("-inf") if episode.alpha is None else episode.alpha
+def _dose(episode: Episode) -> tuple[bool, float]:
+    return not episode.is_baseline, -math.inf if episode.alpha is None else episode.alpha

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 from traces.errors import UserError
 from tui.data.model import Episode, Run
 from tui.terminal import one_line
-from tui.wording import condition_label
 
 if TYPE_CHECKING:
     from analysis.outcome import Condition, Report
@@ -84,7 +83,7 @@ def _analysed(files: tuple[tuple[tuple[Path, ...], tuple[int, ...]], ...]) -> Re
 
 def _reported(condition: Condition) -> ConditionSummary:
     return ConditionSummary(
-        label=condition_label(condition.intervention, condition.alpha),
+        label=one_line(condition.label),
         task=one_line(condition.task),
         n=condition.episodes,
         successes=condition.successes,

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 
 from tui.data.model import Episode, TraceFile
 from tui.terminal import one_line
-from tui.wording import condition_label
 
 if TYPE_CHECKING:
     from traces.header import TraceHeader
@@ -52,9 +51,7 @@ def _read(path: Path, seen: tuple[int, ...], partial: bool) -> TraceFile:
         columns = trace.episodes(*COLUMNS)
         ee_pos = trace.steps("ee_pos")["ee_pos"]
         policies = trace.table("policies", "sha256", "path")
-    steered = header.intervention
-    alpha = steered.coefficient if steered else None
-    label = condition_label(steered.name if steered else "", alpha)
+    label, alpha = one_line(header.condition.label), header.condition.alpha
     episodes = []
     for row in range(len(columns["uid"])):
         start = int(columns["first_step"][row])

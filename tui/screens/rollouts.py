@@ -82,7 +82,7 @@ class RolloutsScreen(ListScreen):
         rows = []
         for _, group in groupby(run.episodes, key=lambda e: e.pair_key or e.key):
             pair = list(group)
-            base = next((e.meed_cm for e in pair if e.alpha is None), None)
+            base = next((e.meed_cm for e in pair if e.is_baseline), None)
             for place, episode in enumerate(pair):
                 rows.append(episode_row(episode, _bracket(place, len(pair)), base))
         self._rows_of, self._rows = run, rows
@@ -156,7 +156,7 @@ def _bracket(place: int, n: int) -> str:
 def episode_row(episode: Episode, bracket: str, base_meed_cm: float | None) -> Row:
     """Return the row of an episode."""
     delta = ""
-    if episode.alpha is not None and episode.meed_cm is not None and base_meed_cm is not None:
+    if not episode.is_baseline and episode.meed_cm is not None and base_meed_cm is not None:
         delta = number(episode.meed_cm - base_meed_cm, sign="+")
     cells = (
         (bracket, "dim"),

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from tui.data.model import Run
 from tui.terminal import one_line
 from tui.widgets.lines import Span, fit, fit_tail, wrap
-from tui.wording import condition_label, date, interval, number, p_value, share, size, state_mark
+from tui.wording import date, interval, number, p_value, share, size, state_mark
 
 if TYPE_CHECKING:
     from tui.data.summary import ConditionSummary, RunSummary
@@ -93,7 +93,7 @@ def _facts(run: Run) -> list[str]:
         facts.append(f"{sampler}, K {header.K}, replan {header.n_action_steps}")
     intervention = header.intervention if header else None
     if intervention is not None:
-        label = condition_label(intervention.name, intervention.coefficient)
+        label = one_line(header.condition.label)
         where = ", ".join(_site(site) for site in intervention.sites)
         concept = intervention.provenance.get("concept")
         source = f"; concept {one_line(concept)}" if concept else ""
