@@ -1,6 +1,6 @@
 """What a recording is made of, validated before anything heavy starts."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from traces.errors import UnknownName, UserError
 
@@ -38,6 +38,12 @@ class RecordConfig:
     """bytes after which, likewise"""
     shard_seconds: float = 600.0
     """seconds after which, likewise"""
+
+    @classmethod
+    def from_dict(cls, values: dict) -> "RecordConfig":
+        """Read what `dataclasses.asdict` wrote, lists for tuples; unknown keys are ignored."""
+        known = {f.name: values[f.name] for f in fields(cls) if f.name in values}
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in known.items()})
 
     def __post_init__(self) -> None:
         for name in ("shard_episodes", "shard_bytes", "shard_seconds"):

@@ -9,14 +9,13 @@ import os
 import platform
 import signal
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
-import yaml
 
 from engine.actor import BATCH, THREADS, Actor
 from engine.config import RecordConfig
@@ -27,9 +26,9 @@ from engine.likelihoods.flow_sde import FlowSDE
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
 from engine.rollout import EpisodePlan, run_block
+from engine.runs import RUNS, new_run
 from traces.catalog import unused_path
 from traces.condition import Condition
-from traces.errors import FileExists, UnwritableFolder
 from traces.events import EventWriter
 from traces.schema import episode_uid
 from traces.shards import ClosedShard, Rotation, ShardedWriter
@@ -49,8 +48,18 @@ def record(
     conditions: Sequence[Condition],
     run_id: str,
     listen: Listener = lambda kind, fields: None,
+    finished: Mapping[str, list[Path]] | None = None,
 ) -> list[Path]:
     """Record every condition and return the files written.
+
+    Args:
+        config: what every condition has in common.
+        loaded: the policy.
+        conditions: the arms, with different labels.
+        run_id: names the run, its folder and its files.
+        listen: told every event as it is logged.
+        finished: labels and files of conditions that an earlier start of this run completed; they
+            are not recorded again. None: a new run.
 
     The first Ctrl-C ends the recording after the present block of episodes, with closed files;
     the second one at once, leaving a readable `.partial`.
@@ -66,8 +75,7 @@ def record(
         for condition in conditions
     ]
     cost = checked_cost(config, actors)
-    folder = _new_run_folder(run_id)
-    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    folder = new_run(run_id, config, conditions) if finished is None else RUNS / run_id
     paths: list[Path] = []
     with EventWriter(folder / "events.jsonl") as events, _interruptible(listen) as interrupted:
 
@@ -81,7 +89,9 @@ def record(
         try:
             with VectorEnv(config.suite, config.task_id, BATCH, config.workers) as env:
                 for condition, actor in zip(conditions, actors, strict=True):
-                    if not interrupted():
+                    if finished and condition.label in finished:
+                        paths += finished[condition.label]
+                    elif not interrupted():
                         paths += _record(config, condition, actor, env, run_id, emit, interrupted)
             if interrupted():
                 raise KeyboardInterrupt
@@ -148,6 +158,8 @@ def _record(
                 beat = time.monotonic()
             if interrupted():
                 break
+    if written == len(plans):
+        emit("condition", name=name, files=[str(path) for path in trace.paths])
     return [*trace.paths, *videos]
 
 
@@ -272,17 +284,6 @@ def _film(trace: Path, episode: int, frames: list[np.ndarray], config: RecordCon
     timing = {"fps": hz} if config.video == "mp4" else {"duration": 1000 / hz, "loop": 0}
     iio.imwrite(path, np.stack(frames), **timing)
     return path
-
-
-def _new_run_folder(run_id: str) -> Path:
-    folder = Path("runs") / run_id
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise FileExists(folder) from error
-    except OSError as error:
-        raise UnwritableFolder(folder, os.strerror(error.errno or 0).lower()) from error
-    return folder
 
 
 @contextmanager

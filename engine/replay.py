@@ -7,7 +7,7 @@ another processor, another torch or other weights need not give the same bytes.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -104,11 +104,7 @@ def replay(
 def _config(header: TraceHeader) -> RecordConfig:
     if header.kind != "record":
         raise UserError(f"a trace of kind {header.kind!r} cannot be replayed, only 'record'")
-    known = {f.name for f in fields(RecordConfig)}
-    values = {name: value for name, value in header.config.items() if name in known}
-    if "capture" in values:
-        values["capture"] = tuple(values["capture"])
-    return RecordConfig(**values | {"video": ""})
+    return RecordConfig.from_dict(header.config | {"video": ""})
 
 
 def _check_weights(traces: TraceCollection, sha256: str, policy: str) -> None:

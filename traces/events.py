@@ -28,6 +28,7 @@ EVENT_TYPES = {
     "run_start": "run_id, kind, host, pid, config: a process began or resumed the run",
     "phase": "name (rollout, update, eval, ...), update: what the run is doing now",
     "episode": "uid, task_id, success, return, n_steps, group, member: an episode ended",
+    "condition": "name, files: an arm of a recording is complete",
     "group": "update, group, n_members, n_success, accepted, reason: a group is complete",
     "step": "update, metrics (name to number): one training update ended",
     "eval": "update, metrics, n: one evaluation ended",

@@ -207,5 +207,5 @@ def test_a_log_in_a_forbidden_place(tmp_path):
 
 
 def test_every_type_is_documented():
-    assert len(EVENT_TYPES) == 11
+    assert len(EVENT_TYPES) == 12
     assert all(EVENT_TYPES.values())

@@ -1,0 +1,101 @@
+"""The arms of a sweep: clusters over layers, sizes and doses; ablations; other instructions.
+
+Every arm is a `Condition`; all of them are played on the same scenes with the same noise, beside
+one baseline.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+import polars as pl
+
+from analysis.controls import with_controls
+from analysis.neurons import choose_cluster
+from traces.condition import BASELINE, Condition
+from traces.errors import UserError
+from traces.intervention import Intervention, Site
+
+COUNTERFACTUALS = {
+    "empty": "",
+    "negated": "do not {}",
+    "other object": "{other}",
+    "fast": "{} quickly",
+    "slow": "{} slowly",
+}
+"""What else the policy may be told, by name."""
+
+
+def steered_arms(
+    table: pl.DataFrame,
+    concepts: Sequence[str],
+    doses: Sequence[float],
+    *,
+    checkpoint_sha256: str,
+    layers: Sequence[int] | None = None,
+    sizes: Sequence[int] = (10,),
+    controls: str = "light",
+) -> tuple[list[Condition], list[str]]:
+    """Every concept in every layer at every size and dose, each with its controls.
+
+    Args:
+        table: neuron table of the checkpoint.
+        concepts: which lexicons.
+        doses: coefficients.
+        checkpoint_sha256: hash of the weights.
+        layers: where to look; None: where each concept is best.
+        sizes: neurons a cluster.
+        controls: a key of `analysis.controls.LEVELS`.
+
+    Returns:
+        The arms, and sentences about cells that are empty because no neuron qualifies.
+
+    Raises:
+        UserError: no cell has a cluster.
+    """
+    arms, missing = [], []
+    for concept in concepts:
+        for layer in layers or [None]:
+            for size in sizes:
+                try:
+                    cluster = choose_cluster(
+                        table,
+                        concept,
+                        alpha=doses[0],
+                        checkpoint_sha256=checkpoint_sha256,
+                        layer=layer,
+                        size=size,
+                    )
+                except UserError as error:
+                    if layers is None:
+                        raise
+                    missing.append(str(error))
+                    continue
+                where = cluster.sites[0].layer
+                cluster = replace(cluster, name=f"{concept} L{where} n{size}")
+                arms += with_controls(table, cluster, doses, controls)
+    if not arms:
+        raise UserError(f"nothing to steer: {missing[0]}")
+    return once(arms), missing
+
+
+def ablation_arms(towers: Iterable[tuple[str, Sequence[int]]]) -> list[Condition]:
+    """Every feed-forward block silenced in turn.
+
+    Args:
+        towers: name and layers of each; a layer that nothing reads serves as the null control.
+    """
+    return [
+        Condition(Intervention(f"{tower} {layer} off", "zero_ablation", (Site(tower, layer),), 0.0))
+        for tower, layers in towers
+        for layer in layers
+    ]
+
+
+def prompt_arms(names: Sequence[str] = tuple(COUNTERFACTUALS)) -> list[Condition]:
+    """Other instructions in place of the task's own."""
+    return [Condition(prompt=COUNTERFACTUALS[name]) for name in names]
+
+
+def once(arms: Iterable[Condition]) -> list[Condition]:
+    """The baseline, then each arm once (clusters of one concept share their prompt control)."""
+    return list({arm.label: arm for arm in (BASELINE, *arms)}.values())
