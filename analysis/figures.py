@@ -1,0 +1,193 @@
+"""Figures of a report, each with its intervals, its controls and n.
+
+matplotlib draws them and is imported when one is asked for. Colours are Okabe and Ito's, which stay
+apart for the colour-blind; random clusters are grey, zero is a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from analysis.outcome import Condition, Report
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
+GREY = "#999999"
+CHANGE = "MEED, change to baseline [cm per control step]"
+
+
+def dose_response(report: Report) -> Figure | None:
+    """MEED and success over the dose, one line a cluster, beside random clusters and the prompt.
+
+    The layout of the SmolVLA study's Figure 4, with pairs, intervals and controls. None when no
+    intervention was recorded at two doses or more.
+    """
+    families = _families(report)
+    lines = {name: rows for name, rows in families.items() if len(rows) > 1}
+    if not lines:
+        return None
+    figure, (left, right) = _axes(2, width=9.5)
+    for colour, (name, rows) in zip(_cycle(), lines.items(), strict=False):
+        doses = [c.alpha for c in rows]
+        _line(left, doses, rows, colour, f"{name} (n {_n(rows)})")
+        right.plot(doses, [c.success_rate for c in rows], "o-", color=colour, label=name)
+        low, high = zip(*(c.success_ci for c in rows), strict=True)
+        right.fill_between(doses, low, high, color=colour, alpha=0.15, linewidth=0)
+    _random_dots(left, report)
+    for prompt in _with(report, "prompt"):
+        if prompt.delta_meed_cm is not None:
+            left.axhline(prompt.delta_meed_cm, color="black", linestyle=":", linewidth=1)
+            left.annotate(prompt.label, (0.01, prompt.delta_meed_cm), **_AT_LEFT)
+    left.set(xlabel="dose alpha", ylabel=CHANGE)
+    right.set(xlabel="dose alpha", ylabel="success, 95 % interval", ylim=(-0.03, 1.03))
+    left.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def by_size(report: Report) -> Figure | None:
+    """Change of MEED over the number of steered neurons, one line a concept, layer and dose."""
+    lines: dict[str, list[tuple[int, Condition]]] = {}
+    for condition in _with(report, "steered"):
+        name, _, size = condition.intervention.rpartition(" n")
+        if name and size.isdigit() and condition.delta_ci is not None and condition.alpha:
+            lines.setdefault(f"{name} α={condition.alpha:g}", []).append((int(size), condition))
+    lines = {
+        name: sorted(rows, key=lambda r: r[0]) for name, rows in lines.items() if len(rows) > 1
+    }
+    if not lines:
+        return None
+    figure, (axes,) = _axes(1)
+    for colour, (name, rows) in zip(_cycle(), lines.items(), strict=False):
+        conditions = [condition for _, condition in rows]
+        _line(axes, [size for size, _ in rows], conditions, colour, f"{name} (n {_n(conditions)})")
+    axes.set(xlabel="neurons in the cluster", ylabel=CHANGE)
+    axes.legend(frameon=False, fontsize=8)
+    return figure
+
+
+def by_condition(report: Report) -> Figure | None:
+    """Change of MEED and success of every condition without a dose: ablations, prompts, patches."""
+    rows = [c for c in report.conditions if c.role != "baseline" and c.alpha is None]
+    rows = [c for c in rows if c.delta_ci is not None]
+    if len(rows) < 2:
+        return None
+    figure, (left, right) = _axes(2, width=9.5, height=1.2 + 0.26 * len(rows))
+    places = range(len(rows))
+    for place, condition in zip(places, rows, strict=True):
+        colour = COLOURS[0] if condition.role == "steered" else COLOURS[1]
+        low, high = condition.delta_ci
+        left.plot([low, high], [place, place], color=colour, linewidth=2)
+        left.plot(condition.delta_meed_cm, place, "o", color=colour)
+        right.plot(condition.success_ci, [place, place], color=colour, linewidth=2)
+        right.plot(condition.success_rate, place, "o", color=colour)
+    left.set_yticks(places, [f"{c.label} (n {c.n_pairs})" for c in rows], fontsize=8)
+    left.invert_yaxis()
+    left.axvline(0, color=GREY, linewidth=1)
+    left.set(xlabel=CHANGE)
+    right.set_yticks(places, [])
+    right.invert_yaxis()
+    right.set(xlabel="success, 95 % interval", xlim=(-0.03, 1.03))
+    return figure
+
+
+FIGURES: dict[str, Callable[[Report], Figure | None]] = {
+    "dose-response": dose_response,
+    "cluster-size": by_size,
+    "conditions": by_condition,
+}
+
+
+def draw(report: Report, folder: Path, kind: str = "svg") -> list[Path]:
+    """Write every figure that the report has data for; equal reports give equal bytes.
+
+    Args:
+        report: of traces.
+        folder: where to, made if absent; files of these names are replaced.
+        kind: svg or png.
+    """
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot as plt
+
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    with matplotlib.rc_context({"svg.hashsalt": "vla-trace", "svg.fonttype": "none"}):
+        for name, made in FIGURES.items():
+            figure = made(report)
+            if figure is not None:
+                path = folder / f"{name}.{kind}"
+                stamp = {"Date": None} if kind == "svg" else {"Software": None}
+                figure.savefig(path, dpi=150, metadata=stamp)
+                plt.close(figure)
+                written.append(path)
+    return written
+
+
+_AT_LEFT = {
+    "xycoords": ("axes fraction", "data"),
+    "xytext": (0, 2),
+    "textcoords": "offset points",
+    "fontsize": 7,
+}
+
+
+def _axes(n: int, width: float = 5.5, height: float = 3.6) -> tuple[Figure, list[Axes]]:
+    from matplotlib import pyplot as plt
+
+    figure, axes = plt.subplots(1, n, figsize=(width, height), layout="constrained", squeeze=False)
+    for one in axes[0]:
+        one.spines[["top", "right"]].set_visible(False)
+    return figure, list(axes[0])
+
+
+def _line(
+    axes: Axes, x: Sequence[float], rows: Sequence[Condition], colour: str, label: str
+) -> None:
+    """Paired differences with their intervals."""
+    y = [c.delta_meed_cm for c in rows]
+    low = [c.delta_meed_cm - c.delta_ci[0] for c in rows]
+    high = [c.delta_ci[1] - c.delta_meed_cm for c in rows]
+    axes.axhline(0, color=GREY, linewidth=1)
+    axes.errorbar(x, y, [low, high], fmt="o-", color=colour, capsize=2, label=label)
+
+
+def _random_dots(axes: Axes, report: Report) -> None:
+    dots = [
+        (c.alpha, c.delta_meed_cm)
+        for c in _with(report, "random")
+        if c.delta_meed_cm is not None and c.alpha is not None
+    ]
+    if dots:
+        label = f"random clusters ({len(dots)})"
+        axes.plot(*zip(*dots, strict=True), ".", color=GREY, alpha=0.6, label=label, zorder=0)
+
+
+def _families(report: Report) -> dict[str, list[Condition]]:
+    """Steered conditions that can be compared, by name, in order of dose."""
+    found: dict[str, list[Condition]] = {}
+    for condition in _with(report, "steered"):
+        if condition.alpha is not None and condition.delta_ci is not None:
+            found.setdefault(condition.intervention, []).append(condition)
+    return {name: sorted(rows, key=lambda c: c.alpha) for name, rows in found.items()}
+
+
+def _with(report: Report, role: str) -> Iterable[Condition]:
+    return (c for c in report.conditions if c.role == role)
+
+
+def _n(rows: Sequence[Condition]) -> str:
+    """Pairs a point: one number, or the range."""
+    low, high = min(c.n_pairs for c in rows), max(c.n_pairs for c in rows)
+    return str(low) if low == high else f"{low}-{high}"
+
+
+def _cycle() -> Iterable[str]:
+    while True:
+        yield from COLOURS

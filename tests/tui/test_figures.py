@@ -1,0 +1,29 @@
+"""`vla-trace figures` as typed."""
+
+from tui import cli
+
+
+def test_pictures_are_named_on_stdout(traces, tmp_path, capsys):
+    base = [traces.episode(f"p{i}", [1.0 + 0.1 * i] * 2) for i in range(6)]
+    traces.write(tmp_path / "base.h5", base)
+    for alpha in (4.0, 8.0):
+        arm = [traces.episode(f"p{i}", [1.2 + 0.11 * i] * 2) for i in range(6)]
+        traces.write(tmp_path / f"a{alpha:g}.h5", arm, traces.steer(alpha))
+    out = tmp_path / "pictures"
+    assert cli.run(["figures", str(tmp_path), "-o", str(out), "--png"]) == 0
+    printed = capsys.readouterr().out.split()
+    assert printed == [str(out / "dose-response.png")]
+    assert (out / "dose-response.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_nothing_to_draw_is_said(paired, tmp_path, capsys):
+    assert cli.run(["figures", *map(str, paired), "-o", str(tmp_path / "x")]) == 0
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.startswith("nothing to draw")) == ("", True)
+
+
+def test_bad_input_is_one_line(paired, capsys):
+    assert cli.run(["figures", "nowhere.h5"]) == 2
+    assert cli.run(["figures", *map(str, paired), "-o", "/proc/nowhere"]) in (0, 2)
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0].startswith("error: ")
