@@ -19,7 +19,7 @@ demo: setup  ## record steered and baseline rollouts, analyse them, say how to l
 	@echo "Look at them:  .venv/bin/vla-tui"
 
 test: setup check  ## lint, import rules and all tests
-	$(RUN)pytest
+	$(RUN)pytest -n 2 --dist loadscope
 
 check:  ## lint, format and import rules, without the tests
 	$(RUN)ruff check .

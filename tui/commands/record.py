@@ -1,6 +1,5 @@
 """`vla-trace record`: steered rollouts beside their paired baseline, as traces."""
 
-import math
 import re
 from typing import TYPE_CHECKING
 
@@ -8,7 +7,16 @@ import click
 
 from traces.condition import BASELINE, Condition
 from traces.errors import UserError
-from tui.terminal import Exit, one_line, to_json
+from tui.commands.recording import (
+    config_of,
+    doses_of,
+    load,
+    printed,
+    record_conditions,
+    recording_options,
+    run_id_of,
+)
+from tui.terminal import Exit, one_line
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -48,31 +56,8 @@ DEFAULT_ALPHA = "8"
     help="Control conditions of --steer.",
 )
 @click.option("--no-baseline", is_flag=True, help="Leave the unsteered condition out.")
-@click.option("--task", default="0", show_default=True, help="Task, by number or name.")
-@click.option("--suite", default="tabletop", show_default=True)
-@click.option("--policy", default="smolvla-tabletop", show_default=True, help="Name or folder.")
-@click.option("--episodes", type=int, default=20, show_default=True, help="Episodes a condition.")
-@click.option("--seed", type=int, default=0, show_default=True, help="First scene seed.")
-@click.option("--replan", type=int, default=1, show_default=True, help="Steps a policy call.")
-@click.option("--deterministic", is_flag=True, help="ODE sampler; has no log-probabilities.")
-@click.option("--workers", type=int, default=2, show_default=True, help="Environment processes.")
-@click.option("--video", metavar="mp4|gif", default="", help="Film the first episodes.")
-@click.option(
-    "--capture",
-    multiple=True,
-    default=("standard",),
-    show_default=True,
-    metavar="PRESET|SITE",
-    help="light, standard, full or a site such as vlm.3.ffn_act:tokens=language; repeatable.",
-)
-@click.option("--keep", multiple=True, metavar="frames", help="Keep the policy's own pictures.")
-@click.option("--out", default="traces", show_default=True, help="Folder of the traces.")
 @click.option("--replay", metavar="FILE", help="Ask the policy again on the inputs of FILE.")
-@click.option("--shard-episodes", type=int, default=0, help="Episodes a file; 0: no limit.")
-@click.option("--shard-bytes", type=int, default=2**30, help="Bytes a file; default: 1 GiB.")
-@click.option("--shard-seconds", type=float, default=600, help="Seconds a file; default: 600.")
-@click.option("--name", default="", help="Name of the run; default: made from the time.")
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
+@recording_options
 @click.argument("more", nargs=-1, metavar="")
 def command(
     steer: str | None,
@@ -93,30 +78,16 @@ def command(
         raise UserError("--no-baseline without --steer leaves nothing to record")
     if layer is not None and steer is None:
         raise UserError("--layer chooses where to steer; add --steer CONCEPT")
-    run_id = _run_id(name)
-    config = _config(**options)
-
-    from engine.policies.smolvla import load_policy
-
-    click.echo(f"loading {one_line(config.policy)} ...", err=True)
-    loaded = load_policy(config.policy)
+    run_id = run_id_of(name, "record")
+    config = config_of(**options)
+    loaded = load(config.policy)
     steered = _steered(loaded, steer, doses, layer, size, "none" if replay else controls)
     conditions = [*([] if no_baseline else [BASELINE]), *steered]
     if replay:
         paths = _asked_again(replay, config, loaded, conditions, run_id)
     else:
-        from engine.record import record
-        from tui.progress import Progress
-
-        with Progress(config.episodes * len(conditions)) as progress:
-            paths = record(config, loaded, conditions, run_id, progress.on_event)
-    if as_json:
-        click.echo(to_json({"run_id": run_id, "files": [str(path) for path in paths]}))
-    else:
-        for path in paths:
-            click.echo(str(path))
-        click.echo(f"next: vla-trace analyze {one_line(config.out)}/*.h5, vla-tui", err=True)
-    return Exit.OK
+        paths = record_conditions(config, loaded, conditions, run_id)
+    return printed(paths, run_id, config.out, as_json)
 
 
 def _asked_again(
@@ -148,35 +119,7 @@ def _doses(steer: str | None, alphas: tuple[str, ...], more: tuple[str, ...]) ->
         raise UserError(f"unexpected argument {one_line(more[0])!r}; doses follow --alpha")
     if alphas and steer is None:
         raise UserError("--alpha is a dose of a concept; add --steer CONCEPT")
-    doses = []
-    for word in [*alphas, *more] or [DEFAULT_ALPHA]:
-        try:
-            dose = float(word)
-        except ValueError:
-            dose = math.nan
-        if not math.isfinite(dose):
-            raise UserError(f"--alpha {one_line(word)!r} is not a number; for example --alpha 8")
-        doses.append(dose)
-    return list(dict.fromkeys(doses))
-
-
-def _run_id(name: str) -> str:
-    if not name:
-        from traces.catalog import new_run_id
-
-        return new_run_id("record")
-    if not re.fullmatch(r"[\w.-]{1,48}", name, re.ASCII) or name.startswith("."):
-        raise UserError(f"--name {one_line(name)!r}: use up to 48 letters, digits, '-', '_', '.'")
-    return name
-
-
-def _config(task: str, deterministic: bool, **options: object) -> "RecordConfig":
-    from engine.config import RecordConfig
-    from engine.envs import load_suite
-
-    suite = load_suite(str(options["suite"]))
-    sampling = {"noise_level": 0.0} if deterministic else {}
-    return RecordConfig(task_id=suite.task_id_of(task), **sampling, **options)
+    return doses_of([*alphas, *more] or [DEFAULT_ALPHA])
 
 
 def _steered(
