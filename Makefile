@@ -37,7 +37,7 @@ card: setup  ## measure the embedded policy again and rewrite docs/policy.md
 	$(RUN)python -P scripts/policy_card.py
 
 steering: setup  ## measure again what steering does to it and rewrite docs/steering.md
-	$(RUN)python -P scripts/steering_card.py
+	sh scripts/steering.sh
 
 bench: setup  ## print the tables of tests/benchmarks
 	@for f in tests/benchmarks/*.py; do $(RUN)python -P $$f || exit 1; done

@@ -78,17 +78,19 @@ def steered_arms(
     return once(arms), missing
 
 
-def ablation_arms(towers: Iterable[tuple[str, Sequence[int]]]) -> list[Condition]:
+def ablation_arms(blocks: Iterable[tuple[str, int, bool]]) -> list[Condition]:
     """Every feed-forward block silenced in turn.
 
     Args:
-        towers: name and layers of each; a layer that nothing reads serves as the null control.
+        blocks: tower, layer, and whether it reaches the action; one that does not is the null
+            control of all the others.
     """
-    return [
-        Condition(Intervention(f"{tower} {layer} off", "zero_ablation", (Site(tower, layer),), 0.0))
-        for tower, layers in towers
-        for layer in layers
-    ]
+    arms = []
+    for tower, layer, reaches in blocks:
+        site = Site(tower, layer)
+        off = Intervention(f"{tower} {layer} off", "zero_ablation", (site,), 0.0)
+        arms.append(Condition(off if reaches else replace(off, provenance={"control": "null"})))
+    return arms
 
 
 def prompt_arms(names: Sequence[str] = tuple(COUNTERFACTUALS)) -> list[Condition]:

@@ -170,10 +170,13 @@ def _specificity(
     """Find the controls of a steered condition and rank it among them."""
     first = group.row(0, named=True)
     mine = [pl.col(key) == first[key] for key in (*SETTING, "prompt")]
-    mine.append(pl.col("matched_to") == first["family"])
-    controls = frame.filter(*mine)
-    randoms = controls.filter(pl.col("role") == "random", pl.col("alpha") == first["alpha"])
-    nulls = controls.filter(pl.col("role") == "null")
+    controls = frame.filter(*mine, pl.col("matched_to").is_in([first["family"], ""]))
+    randoms = controls.filter(
+        pl.col("role") == "random",
+        pl.col("matched_to") == first["family"],
+        pl.col("alpha") == first["alpha"],
+    )
+    nulls = controls.filter(pl.col("role") == "null")  # one matched to nothing serves all
     if randoms.is_empty() and nulls.is_empty():
         notes.append(
             f"{_name(first)}: without controls nothing says that it is the concept that acts "

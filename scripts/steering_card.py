@@ -1,307 +1,118 @@
-"""Measure what steering does to the embedded policy and write docs/steering.md: `make steering`.
+"""Write docs/steering.md from the traces of `scripts/steering.sh`: `make steering`.
 
-Two rounds, so that no effect is judged on the scenes it was chosen on. The search goes through live
-layers and doses on scene seeds 200 and up, and picks per concept the cell with the largest effect
-in the concept's direction among those that keep at least half of the baseline's success. The test
-plays the picked cell, the prompt that says the same in words, and random clusters matched in
-layer, size and value-vector norm on held-out scenes 0 and up: same scenes, same noise.
+Every number comes from the traces, by way of `analysis`; nothing is measured here.
 """
 
 import argparse
-import functools
-import hashlib
-import json
-import multiprocessing
-from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from tqdm import tqdm
-
-from analysis.controls import beyond, matched_random_clusters
-from analysis.neurons import choose_cluster
-from analysis.stats import paired_difference, wilson
-from engine.actor import BATCH, Actor
-from engine.envs.tabletop import SUITE, TASKS
-from engine.envs.vector import VectorEnv
-from engine.evaluate import rollouts
-from engine.likelihoods.flow_sde import FlowSDE
-from engine.neurons import neuron_table
-from engine.policies.smolvla import EMBEDDED, load_policy
-from traces.errors import UserError
-from traces.intervention import Intervention, Site
+from analysis.figures import draw
+from analysis.outcome import Condition, Family, Report, analyse
+from analysis.stats import Interval
 
 TEMPLATE = Path(__file__).with_suffix(".md")
-DOSES = (4.0, 8.0)
-CONCEPTS = {"fast": 1.0, "slow": -1.0}  # name and the sign its effect on MEED should have
-WORDS = {"fast": "quickly", "slow": "slowly"}
-SEARCH_FROM, TEST_FROM = 200, 0  # first scene seeds of the two rounds
-TASK = 0
-REPLAN = 5
+DOCS = Path(__file__).parents[1] / "docs"
+CONCEPTS = ("fast", "slow")
 
 
-@dataclass(frozen=True)
-class Arm:
-    """One condition on one range of scenes."""
-
-    name: str
-    first: int
-    n: int
-    intervention: Intervention | None = None
-    say: str = ""
-    dead: bool = False
-    """Apply it although it cannot act, which the actor would refuse."""
+def table(conditions: list[Condition]) -> str:
+    """One row a condition."""
+    head = "| condition | n | success | MEED | change | common first steps | p | Holm |\n"
+    return head + "|---|---|---|---|---|---|---|---|\n" + "\n".join(map(_row, conditions))
 
 
-@functools.cache
-def _loaded(policy: str):
-    return load_policy(policy)
-
-
-@functools.cache
-def _env() -> VectorEnv:
-    """The environments; they end with this process."""
-    return VectorEnv(SUITE, TASK, BATCH, 1)
-
-
-def play(policy: str, arm: Arm) -> dict:
-    """MEED in cm, success and a digest of all actions, per episode."""
-    loaded = _loaded(policy)
-    refused = arm.intervention if arm.dead else None
-    actor = Actor(
-        loaded,
-        FlowSDE(loaded.policy.config.num_steps),
-        REPLAN,
-        None if refused else arm.intervention,
+def _row(c: Condition) -> str:
+    return (
+        f"| {c.label} | {c.episodes} | {_success(c)} | {c.meed_cm:.3f} | "
+        f"{_change(c.delta_meed_cm, c.delta_ci)} | "
+        f"{_change(c.delta_meed_common_cm, c.delta_common_ci)} | {_p(c.p_value)} | {_p(c.p_holm)} |"
     )
-    actor.intervention = refused or actor.intervention
-    scenes = range(arm.first, arm.first + arm.n)
-    meed, success, actions = [], [], hashlib.sha256()
-    for _, record, _ in rollouts(
-        actor, SUITE, TASK, scenes, told=lambda text, _: f"{text} {arm.say}".strip(), env=_env()
-    ):
-        path = np.vstack([record.steps["ee_pos"], record.episode["final_ee_pos"]])
-        meed.append(100 * float(np.linalg.norm(np.diff(path, axis=0), axis=1).mean()))
-        success.append(bool(record.episode["success"]))
-        actions.update(record.steps["action"].tobytes())
-    return {"meed": meed, "success": success, "actions": actions.hexdigest()}
 
 
-def search_arms(policy: str, n: int) -> Iterator[tuple[str, int, Arm]]:
-    """The baseline, then every concept in every live layer that has such a neuron, at each dose."""
-    loaded = _loaded(policy)
-    table = neuron_table(loaded)
-    yield "", -1, Arm("baseline", SEARCH_FROM, n)
-    for concept in CONCEPTS:
-        for layer in table.filter("reach")["layer"].unique().sort().to_list():
-            try:
-                cluster = choose_cluster(
-                    table, concept, alpha=1.0, checkpoint_sha256=loaded.sha256, layer=layer
-                )
-            except UserError:
-                continue
-            for dose in DOSES:
-                arm = Arm(
-                    f"{concept} {layer} {dose:g}", SEARCH_FROM, n, cluster.with_coefficient(dose)
-                )
-                yield concept, layer, arm
-
-
-def compared(name: str, played: dict, baseline: dict, **more: object) -> dict:
-    """One row of a table: success, MEED and its paired difference from the baseline."""
-    difference = paired_difference(played["meed"], baseline["meed"])
-    return {
-        "name": name,
-        "n": len(played["meed"]),
-        "successes": int(sum(played["success"])),
-        "meed_cm": float(np.mean(played["meed"])),
-        "difference": difference.mean,
-        "ci": difference.ci,
-        "p": difference.p_value,
-        **more,
-    }
-
-
-def measure(policy: str, n_search: int, n_test: int, n_random: int) -> dict:
-    """Both rounds, two arms at a time."""
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(2, mp_context=context) as pool:
-
-        def played(arms: list[Arm], what: str) -> list[dict]:
-            results = pool.map(functools.partial(play, policy), arms)
-            return list(tqdm(results, what, len(arms)))
-
-        wanted = list(search_arms(policy, n_search))
-        found = played([arm for _, _, arm in wanted], "search")
-        rows = [
-            compared(
-                concept,
-                result,
-                found[0],
-                layer=layer,
-                dose=arm.intervention.coefficient,
-                hits=arm.intervention.provenance["hits"],
+def ranks(conditions: list[Condition]) -> str:
+    """What the controls say, one line a steered condition that has random ones."""
+    lines = []
+    for c in conditions:
+        if c.specificity and c.specificity.n_random:
+            s = c.specificity
+            lines.append(
+                f"- **{c.label}**: beyond {s.beyond} of {s.n_random} random clusters "
+                f"({s.random_cm[0]:+.3f} to {s.random_cm[-1]:+.3f}), rank p {_p(s.rank_p)}; "
+                f"{_change(s.excess_cm, s.excess_ci)} more than their mean; null control bit-equal "
+                f"in {s.null_equal} of {s.null_pairs} episodes."
             )
-            for (concept, layer, arm), result in zip(wanted[1:], found[1:], strict=True)
-        ]
-        baseline = compared("baseline", found[0], found[0])
-        tests = {}
-        for concept, sign in CONCEPTS.items():
-            best = pick(rows, concept, sign, baseline["successes"])
-            if best is None:
-                tests[concept] = None
-                continue
-            arms = test_arms(policy, concept, best, n_test, n_random)
-            tests[concept] = judged(arms, played(arms, f"test {concept}"), best)
-    return {
-        "sha256": _loaded(policy).sha256,
-        "task": TASKS[TASK].name,
-        "search_baseline": baseline,
-        "search": rows,
-        "tests": tests,
-    }
+    return "\n".join(lines)
 
 
-def pick(rows: list[dict], concept: str, sign: float, baseline_successes: int) -> dict | None:
-    """The largest effect in the concept's direction among cells that keep half the success."""
-    cells = [
-        row
-        for row in rows
-        if row["name"] == concept
-        and sign * row["difference"] > 0
-        and 2 * row["successes"] >= baseline_successes
-    ]
-    return max(cells, key=lambda row: sign * row["difference"], default=None)
-
-
-def test_arms(policy: str, concept: str, best: dict, n: int, n_random: int) -> list[Arm]:
-    """Baseline, the picked cluster, its prompt, the same neurons in the last layer, controls."""
-    loaded = _loaded(policy)
-    table = neuron_table(loaded)
-    cluster = choose_cluster(
-        table,
-        concept,
-        alpha=best["dose"],
-        checkpoint_sha256=loaded.sha256,
-        layer=best["layer"],
-    )
-    last = int(table["layer"].max())
-    dead = replace(cluster, sites=(Site("vlm", last, cluster.sites[0].neurons),))
-    return [
-        Arm("baseline", TEST_FROM, n),
-        Arm(f"{concept} cluster", TEST_FROM, n, cluster),
-        Arm(f'instruction ends in "{WORDS[concept]}"', TEST_FROM, n, say=WORDS[concept]),
-        Arm("same neurons, last layer", TEST_FROM, n, dead, dead=True),
-        *(
-            Arm(control.name, TEST_FROM, n, control)
-            for control in matched_random_clusters(table, cluster, n_random)
-        ),
-    ]
-
-
-def judged(arms: list[Arm], results: list[dict], best: dict) -> dict:
-    """Rows of the test table, and the rank of the effect among the random clusters."""
-    rows = [
-        compared(arm.name, result, results[0]) for arm, result in zip(arms, results, strict=True)
-    ]
-    controls = [row["difference"] for row in rows[4:]]
-    return {
-        "layer": best["layer"],
-        "dose": best["dose"],
-        "hits": best["hits"],
-        "neurons": list(arms[1].intervention.sites[0].neurons),
-        "rows": rows[:4],
-        "last_layer_bit_equal": results[3]["actions"] == results[0]["actions"],
-        "controls": controls,
-        "controls_success": float(np.mean([row["successes"] / row["n"] for row in rows[4:]])),
-        "beyond": beyond(rows[1]["difference"], controls),
-    }
-
-
-def page(results: dict) -> str:
-    """The page, from the measured numbers."""
-    tests = [
-        judgement(concept, results["tests"][concept], results["search_baseline"])
-        for concept in CONCEPTS
-    ]
-    base = results["search_baseline"]
-    return TEMPLATE.read_text().format(
-        sha256=results["sha256"][:8],
-        task=results["task"],
-        replan=REPLAN,
-        search_from=SEARCH_FROM,
-        search_last=SEARCH_FROM + base["n"] - 1,
-        search_n=base["n"],
-        search_meed=base["meed_cm"],
-        search_success=_share(base),
-        cells=len(results["search"]),
-        search="\n".join(
-            f"| {row['name']} | {row['layer']} | {row['hits']} | {row['dose']:g} | "
-            f"{_share(row)} | {_difference(row)} |"
-            for row in results["search"]
-        ),
-        tests="\n\n".join(tests),
+def trends(families: list[Family]) -> str:
+    """The dose-response of each cluster in one sentence."""
+    return "\n".join(
+        f"- **{f.intervention}**: {_change(f.slope_cm_per_alpha, f.slope_ci)} cm per unit of alpha "
+        f"over {', '.join(f'{a:g}' for a in f.alphas)}; Page p {_p(f.p_value)}, {f.n_pairs} pairs."
+        for f in families
+        if f.p_value is not None
     )
 
 
-def judgement(concept: str, test: dict | None, search_baseline: dict) -> str:
-    """One concept's test in words and a table."""
-    if test is None:
-        return (
-            f"### {concept}\n\nNo cell moved MEED in the concept's direction and kept half of the "
-            f"baseline's success ({_share(search_baseline)}): the causal effect is missing."
-        )
-    baseline, cluster = test["rows"][:2]
-    n = len(test["controls"])
-    kept = cluster["successes"] / max(baseline["successes"], 1)
-    dead = "change nothing, bit for bit" if test["last_layer_bit_equal"] else "CHANGE THE ACTIONS"
-    table = "\n".join(
-        f"| {row['name']} | {_share(row)} | {row['meed_cm']:.3f} | {_difference(row)} |"
-        for row in test["rows"]
-    )
-    controls = np.array(test["controls"])
+def randoms(report: Report) -> str:
+    """Random clusters as one row: how many single intervals exclude zero, and their success."""
+    rows = [c for c in report.conditions if c.role == "random" and c.delta_ci]
+    beyond = sum(c.delta_ci[0] > 0 or c.delta_ci[1] < 0 for c in rows)
+    share = sum(c.successes for c in rows) / sum(c.episodes for c in rows)
     return (
-        f"### {concept}: layer {test['layer']}, alpha {test['dose']:g}, "
-        f"{len(test['neurons'])} neurons\n\n"
-        f"| condition | success | MEED | difference from baseline |\n|---|---|---|---|\n{table}\n"
-        f"| {n} random clusters, mean | {100 * test['controls_success']:.0f} % | | "
-        f"{controls.mean():+.3f} (from {controls.min():+.3f} to {controls.max():+.3f}) |\n\n"
-        f"The effect lies beyond {test['beyond']} of {n} random clusters; success is "
-        f"{100 * kept:.0f} % of the baseline's. At the last layer the same numbers at the "
-        f"same dose {dead}."
+        f"Of the {len(rows)} random clusters, {beyond} have a single interval that excludes zero, "
+        f"so a p against the baseline says nothing of meaning; their mean success is {share:.0%}."
     )
 
 
-def _share(row: dict) -> str:
-    low, high = wilson(row["successes"], row["n"])
-    return (
-        f"{100 * row['successes'] / row['n']:.0f} % [{100 * low:.0f}, {100 * high:.0f}] "
-        f"({row['successes']}/{row['n']})"
-    )
+def section(folder: Path, name: str, kinds: tuple[str, ...]) -> dict[str, str]:
+    """The texts of one sweep, and its pictures."""
+    report = analyse([folder / name])
+    shown = [c for c in report.conditions if c.role != "random"]
+    texts = {
+        name: table(shown),
+        f"{name}_ranks": ranks(report.conditions),
+        f"{name}_trends": trends(report.families),
+        f"{name}_baseline": _success(report.conditions[0]),
+        f"{name}_n": str(report.conditions[0].episodes),
+        f"{name}_policy": report.conditions[0].policy,
+        f"{name}_task": report.conditions[0].task,
+    }
+    if any(c.role == "random" for c in report.conditions):
+        texts[f"{name}_randoms"] = randoms(report)
+    for path in draw(report, folder / "figures" / name):
+        if path.stem in kinds:
+            path.replace(DOCS / "pictures" / f"steering-{name}.svg")
+    return texts
 
 
-def _difference(row: dict) -> str:
-    if row["ci"] is None:
-        return f"{row['difference']:+.3f}"
-    return f"{row['difference']:+.3f} [{row['ci'][0]:+.3f}, {row['ci'][1]:+.3f}]"
+def _success(c: Condition) -> str:
+    low, high = c.success_ci
+    return f"{c.success_rate:.0%} [{low:.0%}, {high:.0%}] ({c.successes}/{c.episodes})"
+
+
+def _change(value: float | None, interval: Interval | None) -> str:
+    if value is None:
+        return ""
+    return f"{value:+.3f}" + (f" [{interval[0]:+.3f}, {interval[1]:+.3f}]" if interval else "")
+
+
+def _p(p: float | None) -> str:
+    return "" if p is None else "< 0.0001" if p < 0.0001 else f"{p:.4f}"
 
 
 def main() -> None:
-    """Measure and write, or only write again from the last measurement."""
+    """Read the traces and write the page."""
     parser = argparse.ArgumentParser(description=main.__doc__)
-    parser.add_argument("--policy", default=EMBEDDED)
-    parser.add_argument("--search-scenes", type=int, default=24)
-    parser.add_argument("--test-scenes", type=int, default=40)
-    parser.add_argument("--random", type=int, default=20, help="random clusters a concept")
-    parser.add_argument("--numbers", type=Path, default=Path("docs/steering.json"))
-    parser.add_argument("--rewrite", action="store_true", help="take the numbers as they are")
+    parser.add_argument("--traces", type=Path, default=Path("build/steering"))
     args = parser.parse_args()
-    if not args.rewrite:
-        results = measure(args.policy, args.search_scenes, args.test_scenes, args.random)
-        args.numbers.write_text(json.dumps(results, indent=1) + "\n")
-    args.numbers.with_suffix(".md").write_text(page(json.loads(args.numbers.read_text())))
+    texts = section(args.traces, "search", ())
+    for concept in CONCEPTS:
+        texts |= section(args.traces, concept, ("dose-response",))
+    texts |= section(args.traces, "sizes", ("cluster-size",))
+    texts |= section(args.traces, "ablation", ("conditions",))
+    texts |= section(args.traces, "prompts", ())
+    (DOCS / "steering.md").write_text(TEMPLATE.read_text().format(**texts))
 
 
 if __name__ == "__main__":

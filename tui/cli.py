@@ -17,6 +17,7 @@ from tui.terminal import Exit, one_line
 
 COMMANDS = {
     "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
+    "sweep": ("tui.commands.sweep:command", "Record a grid of conditions, resumable."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
