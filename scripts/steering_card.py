@@ -21,7 +21,7 @@ import numpy as np
 from tqdm import tqdm
 
 from analysis.controls import beyond, matched_random_clusters
-from analysis.neurons import choose_cluster
+from analysis.clusters import choose_cluster
 from analysis.stats import paired_difference, wilson
 from engine.actor import BATCH, Actor
 from engine.envs.tabletop import SUITE, TASKS

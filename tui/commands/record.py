@@ -174,7 +174,7 @@ def _interventions(
     """One intervention a dose, on the same cluster."""
     if steer is None:
         return []
-    from analysis.neurons import choose_cluster
+    from analysis.clusters import choose_cluster
     from engine.neurons import neuron_table
 
     cluster = choose_cluster(
