@@ -18,10 +18,10 @@ from traces.errors import UnknownName, UserError
 from traces.intervention import Intervention, Site
 
 METHODS = {
-    "neighbours": "best contrastive lexicon score and its cosine nearest neighbours",
-    "score": "best contrastive lexicon scores",
+    "neighbours": "cosine nearest neighbours of the source's semantic embedding",
+    "score": "next best contrastive lexicon scores",
 }
-"""What joins the source: its neighbours by semantic embedding, or the next best scores."""
+"""What joins the source."""
 
 Place = tuple[int, int]
 """(layer, neuron)"""
@@ -113,6 +113,7 @@ def choose_cluster(
         coefficient=alpha,
         provenance={
             "concept": concept,
+            "source": "by hand" if choice.source else "best contrastive lexicon score",
             "method": METHODS[choice.by],
             "checkpoint_sha256": checkpoint_sha256,
             "layer": source[0],
@@ -150,6 +151,28 @@ def place_named(place: Place) -> str:
 def rows_of(table: pl.DataFrame, places: Sequence[Place]) -> pl.DataFrame:
     """Return the rows of some neurons, in the order given."""
     return _frame(places).join(table, on=["layer", "neuron"], maintain_order="left")
+
+
+def members(
+    table: pl.DataFrame,
+    cluster: Intervention,
+    concept: str = "",
+    lexicons: Lexicons = LEXICONS,
+    against: str | None = None,
+) -> pl.DataFrame:
+    """Describe the neurons of a cluster, the source first.
+
+    Returns:
+        `layer`, `neuron`, `v_norm`, `distance` (cosine, to the first), `top_tokens`, a column
+        `hits_CONCEPT` per concept and, for a concept, what `concept_scores` adds.
+    """
+    places = places_of(cluster)
+    rows = rows_of(table, places)
+    found = rows.select("layer", "neuron", "v_norm", "top_tokens").hstack(all_hits(rows, lexicons))
+    if concept:
+        scores = concept_scores(rows, concept, lexicons, against)
+        found = found.hstack(scores.drop("layer", "neuron", "reach"))
+    return found.with_columns(pl.Series("distance", distances(table, places[0], places)))
 
 
 def distances(table: pl.DataFrame, source: Place, places: Sequence[Place]) -> list[float]:
@@ -282,7 +305,6 @@ def _spelled(scores: pl.DataFrame, source: Place, concept: str, choice: Choice) 
 def _by_hand(choice: Choice) -> dict:
     """What a person chose, where somebody did."""
     by_hand = {
-        "source_by_hand": choice.source is not None,
         "accepted": [place_named(place) for place in choice.accept],
         "rejected": [place_named(place) for place in choice.reject],
     }
@@ -294,9 +316,7 @@ def _without(table: pl.DataFrame, places: Sequence[Place]) -> pl.DataFrame:
 
 
 def _frame(places: Sequence[Place]) -> pl.DataFrame:
-    return pl.DataFrame(
-        list(places), schema={"layer": pl.Int32, "neuron": pl.Int32}, orient="row"
-    )
+    return pl.DataFrame(list(places), schema={"layer": pl.Int32, "neuron": pl.Int32}, orient="row")
 
 
 def _embeddings(rows: pl.DataFrame) -> np.ndarray:

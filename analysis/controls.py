@@ -9,10 +9,10 @@ from traces.errors import UserError
 from traces.intervention import Intervention, Site
 
 
-def matched_random_clusters(
-    table: pl.DataFrame, intervention: Intervention, n: int, seed: int = 0, pool: int = 40
+def random_clusters(
+    table: pl.DataFrame, cluster: Intervention, k: int, seed: int = 0, pool: int = 40
 ) -> list[Intervention]:
-    """Random clusters with the layer, the size and the value-vector norms of a chosen one.
+    """Random clusters with the layers, the sizes and the value-vector norms of a chosen one.
 
     Each neuron of the cluster is replaced by one drawn from the `pool` neurons of its layer whose
     value vectors are nearest to its own in norm; the chosen neurons themselves are never drawn,
@@ -20,8 +20,8 @@ def matched_random_clusters(
 
     Args:
         table: neuron table with `layer`, `neuron` and `v_norm`.
-        intervention: the chosen cluster; sites without a `vector`.
-        n: how many clusters.
+        cluster: the chosen one; sites without a `vector`.
+        k: how many clusters.
         seed: of the draws.
         pool: candidates per neuron.
 
@@ -31,17 +31,17 @@ def matched_random_clusters(
     rng = np.random.default_rng(seed)
     return [
         replace(
-            intervention,
-            name=f"random {i} for {intervention.name}",
-            sites=tuple(_matched(table, site, rng, pool) for site in intervention.sites),
+            cluster,
+            name=f"random {i} for {cluster.name}",
+            sites=tuple(_matched(table, site, rng, pool) for site in cluster.sites),
             provenance={
                 "method": f"random, matched in layer, size and value-vector norm (pool {pool})",
-                "matched_to": intervention.fingerprint(),
+                "matched_to": cluster.fingerprint(),
                 "seed": seed,
                 "number": i,
             },
         )
-        for i in range(n)
+        for i in range(k)
     ]
 
 

@@ -17,14 +17,98 @@ the L2-normalised mean of the top tokens' unembedding rows, weighted by the soft
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
 import polars as pl
 
 from analysis.lexicons import LEXICONS, Lexicons, lexicon_of, opposite_of
+from traces.errors import UnknownName, UserError
 
 WORD = pl.col("token").str.strip_chars().str.to_lowercase()
 BEST_FIRST = {"score": True, "layer": False, "contrast": True, "neuron": False}
 """Column -> descending; of equal scores the earliest layer, then the larger contrast."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of a neuron table.
+
+    Raises:
+        UnknownName: there is no such concept.
+    """
+
+    layers: tuple[int, ...] = ()
+    """Empty: all."""
+    concept: str = ""
+    against: str | None = None
+    """The concept whose hits count against it, if not that of `OPPOSITES`."""
+    word: str = ""
+    """Only neurons with this word among their top tokens."""
+    sort: str = ""
+    """Column, largest first; with a minus, smallest first."""
+    top: int | None = None
+    lexicons: Lexicons = field(default_factory=lambda: LEXICONS)
+
+    def __post_init__(self) -> None:
+        if self.concept:
+            lexicon_of(self.concept, self.lexicons)
+            opposite_of(self.concept, self.lexicons, self.against)
+        elif self.against:
+            raise UserError("--against is what counts against a concept; add --concept NAME")
+
+
+def answer(table: pl.DataFrame, query: Query, fired: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return the neurons asked for.
+
+    Args:
+        table: neuron table.
+        query: what is asked.
+        fired: more columns, by `layer` and `neuron` (see `analysis.activity`).
+
+    Returns:
+        Rows of the table with a column `hits_CONCEPT` per concept; asked for a concept, also those
+        of `concept_scores`; asked for a word, those of `spelling`. Sorted by what was asked, else
+        by the most hits of any concept.
+
+    Raises:
+        UserError: there is no such layer or column, or a column has no order.
+    """
+    rows = in_layers(table, query.layers)
+    rows = rows.hstack(all_hits(rows, query.lexicons))
+    if query.concept:
+        scores = concept_scores(rows, query.concept, query.lexicons, query.against)
+        rows = rows.hstack(scores.drop("layer", "neuron", "reach"))
+    if query.word:
+        rows = spelling(rows, query.word)
+    if fired is not None:
+        rows = rows.join(fired, on=["layer", "neuron"], how="left", maintain_order="left")
+    ordered = _ordered(rows, query)
+    return ordered if query.top is None else ordered.head(query.top)
+
+
+def in_layers(table: pl.DataFrame, layers: Sequence[int]) -> pl.DataFrame:
+    """Return the rows of some layers, of all when none is named."""
+    known = table.get_column("layer").unique().sort().to_list()
+    for layer in layers:
+        if layer not in known:
+            raise UserError(f"no layer {layer}; this policy has {layers_named(known)}")
+    return table.filter(pl.col("layer").is_in(list(layers))) if layers else table
+
+
+def _ordered(rows: pl.DataFrame, query: Query) -> pl.DataFrame:
+    if query.sort:
+        name = query.sort.removeprefix("-")
+        numbers = [c for c, kind in rows.schema.items() if kind.is_numeric() or kind == pl.Boolean]
+        if name not in numbers:
+            raise UnknownName("column of numbers", name, numbers)
+        descending = name == query.sort
+        return rows.sort(name, descending=descending, nulls_last=True, maintain_order=True)
+    if query.word:
+        return rows
+    if query.concept:
+        return best_first(rows)
+    most = pl.max_horizontal("^hits_.*$")
+    return rows.sort(most, descending=True, maintain_order=True)
 
 
 def concept_hits(table: pl.DataFrame, lexicon: frozenset[str]) -> pl.DataFrame:
@@ -100,9 +184,7 @@ def all_hits(table: pl.DataFrame, lexicons: Lexicons = LEXICONS) -> pl.DataFrame
         schema={"word": pl.String, "concept": pl.String},
         orient="row",
     )
-    counts = (
-        found.join(known, on="word").group_by("index", "concept").agg(pl.len().cast(pl.Int32))
-    )
+    counts = found.join(known, on="word").group_by("index", "concept").agg(pl.len().cast(pl.Int32))
     rows = pl.DataFrame({"index": pl.int_range(len(table), dtype=pl.UInt32, eager=True)})
     for concept in lexicons:
         of_concept = counts.filter(pl.col("concept") == concept)
@@ -124,7 +206,7 @@ def spelling(table: pl.DataFrame, word: str) -> pl.DataFrame:
     found = (
         _tokens(table)
         .with_columns(pl.int_range(1, pl.len() + 1).over("index").alias("word_rank"))
-        .filter(WORD == word.strip().lower())
+        .filter(word.strip().lower() == WORD)
         .group_by("index", maintain_order=True)
         .agg(pl.col("word_rank").first(), pl.col("logit").first().alias("word_logit"))
     )

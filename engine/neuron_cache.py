@@ -37,6 +37,9 @@ class Variant:
             raise UnknownName("token normalisation", self.token_norm, TOKEN_NORMS)
 
 
+USUAL = Variant()
+
+
 @dataclass(frozen=True)
 class NeuronTable:
     """One row a (layer, neuron), and what the rows were made from."""

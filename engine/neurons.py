@@ -2,11 +2,11 @@
 
 Value vector v_i = column i of `down_proj`; its token logits are z = U v_i with U = `lm_head`
 (Geva et al., arXiv:2203.14680; Haon et al., arXiv:2509.00328). The semantic embedding is
-e_i = sum_j softmax(z)_j U_j / |U_j| over the top tokens, L2-normalised, so that a softmax over the
-whole vocabulary would give the same.
+e_i = sum_j softmax(z)_j U_j / |U_j| over the top tokens, L2-normalised. (Over these, a softmax of
+all logits and one of the top logits differ by a factor only, which the length takes away.)
 
-Two departures: logits are float32 whatever the checkpoint's type, and tokens may stay at their own
-length (`Variant`), as one of the published programs has it.
+The published programs differ in whether tokens are normalised there: `Variant` has both. We depart
+from them in that everything is float32, whatever the type of the checkpoint.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from engine import sites
-from engine.neuron_cache import NeuronTable, Variant, cached, stored
+from engine.neuron_cache import USUAL, NeuronTable, Variant, cached, stored
 from engine.policies.folder import WEIGHTS
 from engine.policies.smolvla import LoadedPolicy
 from traces.errors import UserError
@@ -52,7 +52,7 @@ class Readout:
     pieces: Sequence[str]
 
 
-def neuron_table(loaded: LoadedPolicy, variant: Variant = Variant()) -> pl.DataFrame:
+def neuron_table(loaded: LoadedPolicy, variant: Variant = USUAL) -> pl.DataFrame:
     """One row a (layer, neuron), from the cache if these weights were read before.
 
     Columns: layer, neuron, flat (layer * N + neuron), hook_id, reach (can this FFN move an action),
@@ -65,7 +65,7 @@ def neuron_table(loaded: LoadedPolicy, variant: Variant = Variant()) -> pl.DataF
 
 
 def table_of(
-    loaded: LoadedPolicy, variant: Variant = Variant(), progress: Progress | None = None
+    loaded: LoadedPolicy, variant: Variant = USUAL, progress: Progress | None = None
 ) -> NeuronTable:
     """The same, unread, with the facts about it."""
     found = cached(loaded.sha256, variant)
@@ -146,7 +146,7 @@ def lm_head_checks(loaded: LoadedPolicy) -> dict:
 
 @torch.no_grad()
 def compute(
-    weights: Readout, variant: Variant = Variant(), progress: Progress | None = None
+    weights: Readout, variant: Variant = USUAL, progress: Progress | None = None
 ) -> pl.DataFrame:
     """The table, computed from the weights; columns as in `neuron_table`."""
     unembedding = _unembedding(weights, variant)
@@ -163,7 +163,7 @@ def compute(
 
 
 @torch.no_grad()
-def random_tokens(weights: Readout, variant: Variant = Variant()) -> list[list[str]]:
+def random_tokens(weights: Readout, variant: Variant = USUAL) -> list[list[str]]:
     """The top tokens of random directions: what a value vector spells by chance.
 
     A direction's top tokens do not depend on its length, so nothing is to be matched.
@@ -205,7 +205,10 @@ def _projected(values: Tensor, unembedding: Tensor, token_norm: str) -> dict[str
 
 
 def _entropy(logits: Tensor) -> Tensor:
-    """Of the softmax of (B, n) logits whose largest is 0 [nats]: ln sum e^z - sum z e^z / sum e^z."""
+    """Entropy [nats] of the softmax of (B, n) logits z whose largest is 0.
+
+    H = ln sum e^z - (sum z e^z) / (sum e^z)
+    """
     odds = logits.exp()
     total = odds.sum(dim=1)
     return total.log() - torch.linalg.vecdot(odds, logits) / total

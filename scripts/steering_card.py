@@ -20,8 +20,8 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from analysis.controls import beyond, matched_random_clusters
 from analysis.clusters import choose_cluster
+from analysis.controls import beyond, random_clusters
 from analysis.stats import paired_difference, wilson
 from engine.actor import BATCH, Actor
 from engine.envs.tabletop import SUITE, TASKS
@@ -196,7 +196,7 @@ def test_arms(policy: str, concept: str, best: dict, n: int, n_random: int) -> l
         Arm("same neurons, last layer", TEST_FROM, n, dead, dead=True),
         *(
             Arm(control.name, TEST_FROM, n, control)
-            for control in matched_random_clusters(table, cluster, n_random)
+            for control in random_clusters(table, cluster, n_random)
         ),
     ]
 

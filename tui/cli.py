@@ -18,6 +18,8 @@ from tui.terminal import Exit, one_line
 COMMANDS = {
     "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
+    "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),
+    "cluster": ("tui.commands.cluster:command", "Choose the neurons of a concept to steer."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
     "check": ("tui.commands.check:command", "Check traces from end to end."),
