@@ -48,16 +48,16 @@ def with_controls(
     largest = max(doses, key=abs)
     if null := null_control(table, cluster.with_coefficient(largest)):
         conditions.append(Condition(null))
-    randoms = matched_random_clusters(table, cluster, LEVELS[level])
+    randoms = random_clusters(table, cluster, LEVELS[level])
     return conditions + [
         Condition(random.with_coefficient(dose)) for dose in doses for random in randoms
     ]
 
 
-def matched_random_clusters(
-    table: pl.DataFrame, intervention: Intervention, n: int, seed: int = 0, pool: int = 40
+def random_clusters(
+    table: pl.DataFrame, cluster: Intervention, k: int, seed: int = 0, pool: int = 40
 ) -> list[Intervention]:
-    """Random clusters with the layer, the size and the value-vector norms of a chosen one.
+    """Random clusters with the layers, the sizes and the value-vector norms of a chosen one.
 
     Each neuron of the cluster is replaced by one drawn from the `pool` neurons of its layer whose
     value vectors are nearest to its own in norm; the chosen neurons themselves are never drawn,
@@ -65,8 +65,8 @@ def matched_random_clusters(
 
     Args:
         table: neuron table with `layer`, `neuron` and `v_norm`.
-        intervention: the chosen cluster; sites without a `vector`.
-        n: how many clusters.
+        cluster: the chosen one; sites without a `vector`.
+        k: how many clusters.
         seed: of the draws.
         pool: candidates per neuron.
 
@@ -76,18 +76,18 @@ def matched_random_clusters(
     rng = np.random.default_rng(seed)
     return [
         replace(
-            intervention,
-            name=f"random {i} for {intervention.name}",
-            sites=tuple(_matched(table, site, rng, pool) for site in intervention.sites),
+            cluster,
+            name=f"random {i} for {cluster.name}",
+            sites=tuple(_matched(table, site, rng, pool) for site in cluster.sites),
             provenance={
                 "control": "random",
                 "method": f"random, matched in layer, size and value-vector norm (pool {pool})",
-                "matched_to": family(intervention),
+                "matched_to": family(cluster),
                 "seed": seed,
                 "number": i,
             },
         )
-        for i in range(n)
+        for i in range(k)
     ]
 
 

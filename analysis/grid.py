@@ -9,8 +9,8 @@ from dataclasses import replace
 
 import polars as pl
 
+from analysis.clusters import choose_cluster
 from analysis.controls import with_controls
-from analysis.neurons import choose_cluster
 from traces.condition import BASELINE, Condition
 from traces.errors import UserError
 from traces.intervention import Intervention, Site

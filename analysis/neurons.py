@@ -1,48 +1,114 @@
-"""Choosing neurons by what they write: the value-vector route, over a checkpoint's neuron table.
+"""Questions to a neuron table: which value vectors spell a word, or a concept.
 
 Neuron i of a feed-forward block adds a_i v_i to the residual stream, v_i being its column of
 down_proj. Projected on the unembedding, v_i names the tokens it promotes; a neuron speaks of a
 concept when several of its top tokens are words of the concept's lexicon (Geva et al., EMNLP 2022,
-arXiv:2203.14680; Haon et al., arXiv:2509.00328). Its neighbours in meaning join it in a cluster.
+arXiv:2203.14680; Haon et al., arXiv:2509.00328).
+
+Where vectors spell words of opposite concepts at once, hits alone mislead. So a concept's score is
+contrastive, which the publications' is not:
+
+    score = hits of the concept - hits of its opposite
+    contrast = sum of the logits of the first - sum of the logits of the second
 
 The table holds one row a (layer, neuron): `layer`, `neuron`, `reach` (whether the layer's
 feed-forward block can change the action), `top_tokens` (decoded), `top_logits`, and `embedding`,
 the L2-normalised mean of the top tokens' unembedding rows, weighted by the softmax of the logits.
 """
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
 import polars as pl
 
+from analysis.lexicons import LEXICONS, Lexicons, lexicon_of, opposite_of
 from traces.errors import UnknownName, UserError
-from traces.intervention import Intervention, Site
 
-METHOD = "value-vector lexicon hits, cosine nearest neighbours of semantic embeddings"
+WORD = pl.col("token").str.strip_chars().str.to_lowercase()
+BEST_FIRST = {"score": True, "layer": False, "contrast": True, "neuron": False}
+"""Column -> descending; of equal scores the earliest layer, then the larger contrast."""
 
-LEXICONS: dict[str, frozenset[str]] = {
-    concept: frozenset(words.split())
-    for concept, words in {
-        "fast": """fast faster fastest quick quicker quickly rapid rapidly swift swiftly speedy
-            speed speedily hurry hurriedly hasty hastily brisk briskly prompt promptly rush rushing
-            sprint instantly immediately urgently""",
-        "slow": """slow slower slowest slowly slowing sluggish sluggishly leisurely unhurried
-            unhurriedly gradual gradually calmly patiently crawl lazily plodding dawdle""",
-        "up": """up upward upwards above higher high raise raised raising rise rising lift lifted
-            lifting top ascend elevate""",
-        "down": """down downward downwards below lower lowered lowering low drop descend sink fall
-            falling bottom beneath""",
-        "left": """left leftward leftwards leftmost lefthand lefty port larboard west
-            westward western counterclockwise anticlockwise""",
-        "right": """right rightward rightwards rightmost righthand righty starboard east eastward
-            eastern clockwise""",
-        "open": """open opens opened opening reopen unlock unlocked unfold uncover unseal unclasp
-            release ajar""",
-        "close": """close closes closed closing shut shuts shutting seal sealed lock locked fasten
-            clasp""",
-        "careful": """careful carefully caution cautious cautiously gentle gently gingerly delicate
-            delicately soft softly tenderly precise precisely""",
-    }.items()
-}
-"""Concept -> lower-case single words that count as a hit."""
+
+@dataclass(frozen=True)
+class Query:
+    """What is asked of a neuron table.
+
+    Raises:
+        UnknownName: there is no such concept.
+    """
+
+    layers: tuple[int, ...] = ()
+    """Empty: all."""
+    concept: str = ""
+    against: str | None = None
+    """The concept whose hits count against it, if not that of `OPPOSITES`."""
+    word: str = ""
+    """Only neurons with this word among their top tokens."""
+    sort: str = ""
+    """Column, largest first; with a minus, smallest first."""
+    top: int | None = None
+    lexicons: Lexicons = field(default_factory=lambda: LEXICONS)
+
+    def __post_init__(self) -> None:
+        if self.concept:
+            lexicon_of(self.concept, self.lexicons)
+            opposite_of(self.concept, self.lexicons, self.against)
+        elif self.against:
+            raise UserError("--against is what counts against a concept; add --concept NAME")
+
+
+def answer(table: pl.DataFrame, query: Query, fired: pl.DataFrame | None = None) -> pl.DataFrame:
+    """Return the neurons asked for.
+
+    Args:
+        table: neuron table.
+        query: what is asked.
+        fired: more columns, by `layer` and `neuron` (see `analysis.activity`).
+
+    Returns:
+        Rows of the table with a column `hits_CONCEPT` per concept; asked for a concept, also those
+        of `concept_scores`; asked for a word, those of `spelling`. Sorted by what was asked, else
+        by the most hits of any concept.
+
+    Raises:
+        UserError: there is no such layer or column, or a column has no order.
+    """
+    rows = in_layers(table, query.layers)
+    rows = rows.hstack(all_hits(rows, query.lexicons))
+    if query.concept:
+        scores = concept_scores(rows, query.concept, query.lexicons, query.against)
+        rows = rows.hstack(scores.drop("layer", "neuron", "reach"))
+    if query.word:
+        rows = spelling(rows, query.word)
+    if fired is not None:
+        rows = rows.join(fired, on=["layer", "neuron"], how="left", maintain_order="left")
+    ordered = _ordered(rows, query)
+    return ordered if query.top is None else ordered.head(query.top)
+
+
+def in_layers(table: pl.DataFrame, layers: Sequence[int]) -> pl.DataFrame:
+    """Return the rows of some layers, of all when none is named."""
+    known = table.get_column("layer").unique().sort().to_list()
+    for layer in layers:
+        if layer not in known:
+            raise UserError(f"no layer {layer}; this policy has {layers_named(known)}")
+    return table.filter(pl.col("layer").is_in(list(layers))) if layers else table
+
+
+def _ordered(rows: pl.DataFrame, query: Query) -> pl.DataFrame:
+    if query.sort:
+        name = query.sort.removeprefix("-")
+        numbers = [c for c, kind in rows.schema.items() if kind.is_numeric() or kind == pl.Boolean]
+        if name not in numbers:
+            raise UnknownName("column of numbers", name, numbers)
+        descending = name == query.sort
+        return rows.sort(name, descending=descending, nulls_last=True, maintain_order=True)
+    if query.word:
+        return rows
+    if query.concept:
+        return best_first(rows)
+    most = pl.max_horizontal("^hits_.*$")
+    return rows.sort(most, descending=True, maintain_order=True)
 
 
 def concept_hits(table: pl.DataFrame, lexicon: frozenset[str]) -> pl.DataFrame:
@@ -55,22 +121,19 @@ def concept_hits(table: pl.DataFrame, lexicon: frozenset[str]) -> pl.DataFrame:
         The table's rows in order, as `layer`, `neuron`, `reach`, `hits`, `hit_tokens` (as decoded)
         and `hit_logit` (their sum).
     """
-    rows = table.select("layer", "neuron", "reach", "top_tokens", "top_logits").with_row_index()
-    word = pl.col("top_tokens").str.strip_chars().str.to_lowercase()
+    rows = table.select("layer", "neuron", "reach").with_row_index()
     found = (
-        rows.select("index", "top_tokens", "top_logits")
-        .explode("top_tokens", "top_logits")
-        .filter(word.is_in(sorted(lexicon)))
+        _tokens(table)
+        .filter(WORD.is_in(sorted(lexicon)))
         .group_by("index", maintain_order=True)
         .agg(
             pl.len().cast(pl.Int32).alias("hits"),
-            pl.col("top_tokens").alias("hit_tokens"),
-            pl.col("top_logits").cast(pl.Float64).sum().alias("hit_logit"),
+            pl.col("token").alias("hit_tokens"),
+            pl.col("logit").cast(pl.Float64).sum().alias("hit_logit"),
         )
     )
     return (
-        rows.select("index", "layer", "neuron", "reach")
-        .join(found, on="index", how="left", maintain_order="left")
+        rows.join(found, on="index", how="left", maintain_order="left")
         .with_columns(
             pl.col("hits").fill_null(0),
             pl.col("hit_tokens").fill_null([]),
@@ -80,144 +143,96 @@ def concept_hits(table: pl.DataFrame, lexicon: frozenset[str]) -> pl.DataFrame:
     )
 
 
-def choose_cluster(
-    table: pl.DataFrame,
-    concept: str,
-    *,
-    alpha: float,
-    checkpoint_sha256: str,
-    layer: int | None = None,
-    size: int = 10,
-    min_hits: int = 4,
-    tower: str = "vlm",
-) -> Intervention:
-    """Choose a cluster of neurons for a concept and overwrite it with alpha.
-
-    The seed neuron has the most hits among the layers that reach the action (ties: the larger sum
-    of hit logits); the rest are its nearest neighbours by cosine distance in the same layer.
+def concept_scores(
+    table: pl.DataFrame, concept: str, lexicons: Lexicons = LEXICONS, against: str | None = None
+) -> pl.DataFrame:
+    """Score every neuron for a concept, its opposite's words counting against it.
 
     Args:
-        table: neuron table of the checkpoint.
-        concept: a key of `LEXICONS`.
-        alpha: coefficient of the overwrite.
-        checkpoint_sha256: hash of the weights the table was made from.
-        layer: look in this layer only.
-        size: number of steered neurons, the seed included.
-        min_hits: hits the seed must have.
-        tower: the tower the table describes.
+        table: neuron table.
+        concept: a key of `lexicons`.
+        lexicons: concept to words.
+        against: the opposite, if it is not that of `OPPOSITES`.
+
+    Returns:
+        What `concept_hits` does, and `opposite_hits`, `opposite_tokens`, `score`, `contrast`.
 
     Raises:
-        UnknownName: no lexicon for the concept.
-        UserError: the layer does not exist or cannot reach the action, or no neuron qualifies.
+        UnknownName: there is no such concept.
     """
-    if concept not in LEXICONS:
-        raise UnknownName("concept", concept, LEXICONS)
-    live = _live_layers(table)
-    if layer is not None:
-        _check_layer(table, layer, live)
-    layers = live if layer is None else [layer]
-    best = _best(table, concept, layers)
-    if best["hits"] < min_hits:
-        raise UserError(_no_such_concept(table, concept, layers, live, best, min_hits))
-    neurons, distances = _nearest(table, best["layer"], best["neuron"], size)
-    return Intervention(
-        name=concept,
-        operator="overwrite",
-        sites=(Site(tower=tower, layer=best["layer"], neurons=tuple(neurons)),),
-        coefficient=alpha,
-        provenance={
-            "concept": concept,
-            "method": METHOD,
-            "checkpoint_sha256": checkpoint_sha256,
-            "layer": best["layer"],
-            "seed_neuron": best["neuron"],
-            "hits": best["hits"],
-            "hit_tokens": best["hit_tokens"],
-            "size": len(neurons),
-            "distances": distances,
-        },
+    hits = concept_hits(table, lexicon_of(concept, lexicons))
+    opposite = opposite_of(concept, lexicons, against)
+    other = concept_hits(table, lexicons[opposite] if opposite else frozenset())
+    return hits.with_columns(
+        other.get_column("hits").alias("opposite_hits"),
+        other.get_column("hit_tokens").alias("opposite_tokens"),
+        (hits.get_column("hits") - other.get_column("hits")).alias("score"),
+        (hits.get_column("hit_logit") - other.get_column("hit_logit")).alias("contrast"),
     )
 
 
-def _live_layers(table: pl.DataFrame) -> list[int]:
-    live = table.filter("reach").get_column("layer").unique().sort().to_list()
-    if not live:
-        raise UserError("no layer of this policy's neuron table can change the action")
-    return live
+def best_first(scores: pl.DataFrame) -> pl.DataFrame:
+    """Sort scored neurons as `choose_cluster` prefers them."""
+    return scores.sort(list(BEST_FIRST), descending=list(BEST_FIRST.values()))
 
 
-def _check_layer(table: pl.DataFrame, layer: int, live: list[int]) -> None:
-    layers = table.get_column("layer").unique().sort().to_list()
-    works = f"layers that work: {_listed(live)}"
-    if layer not in layers:
-        raise UserError(f"no layer {layer}; this policy has {_listed(layers)}; {works}")
-    if layer not in live:
-        raise UserError(
-            f"layer {layer} cannot change the action: nothing reads what its feed-forward block "
-            f"writes; {works}"
-        )
-
-
-def _best(table: pl.DataFrame, concept: str, layers: list[int]) -> dict:
-    hits = concept_hits(table.filter(pl.col("layer").is_in(layers)), LEXICONS[concept])
-    order = hits.sort("hits", "hit_logit", "layer", "neuron", descending=[True, True, False, False])
-    return order.row(0, named=True)
-
-
-def _no_such_concept(
-    table: pl.DataFrame,
-    concept: str,
-    layers: list[int],
-    live: list[int],
-    best: dict,
-    min_hits: int,
-) -> str:
-    """Say what the best neuron was, and what this policy does have."""
-    where = "this policy" if layers == live else f"layer {layers[0]}"
-    message = (
-        f"no neuron of {where} speaks of '{concept}': the best, layer {best['layer']} neuron "
-        f"{best['neuron']}, has {best['hits']} of the {min_hits} hits needed"
+def all_hits(table: pl.DataFrame, lexicons: Lexicons = LEXICONS) -> pl.DataFrame:
+    """Return a column `hits_CONCEPT` per concept, rows as in the table."""
+    found = _tokens(table).with_columns(word=WORD)
+    known = pl.DataFrame(
+        [(word, concept) for concept, words in lexicons.items() for word in sorted(words)],
+        schema={"word": pl.String, "concept": pl.String},
+        orient="row",
     )
-    if layers != live:
-        elsewhere = [x for x in live if _best(table, concept, [x])["hits"] >= min_hits]
-        if elsewhere:
-            return f"{message}; layers that have one: {_listed(elsewhere)}"
-    there = [
-        f"{name} (layer {found['layer']}, {found['hits']} hits)"
-        for name in LEXICONS
-        if (found := _best(table, name, live))["hits"] >= min_hits
-    ]
-    return f"{message}; concepts it has: {', '.join(there) or 'none'}"
+    counts = found.join(known, on="word").group_by("index", "concept").agg(pl.len().cast(pl.Int32))
+    rows = pl.DataFrame({"index": pl.int_range(len(table), dtype=pl.UInt32, eager=True)})
+    for concept in lexicons:
+        of_concept = counts.filter(pl.col("concept") == concept)
+        named = of_concept.select("index", pl.col("len").alias(f"hits_{concept}"))
+        rows = rows.join(named, on="index", how="left", maintain_order="left")
+    return rows.drop("index").fill_null(0)
 
 
-def _nearest(
-    table: pl.DataFrame, layer: int, seed: int, size: int
-) -> tuple[list[int], list[float]]:
-    """Return the seed and its size - 1 nearest neighbours in the layer, with cosine distances."""
-    from sklearn.neighbors import NearestNeighbors
+def spelling(table: pl.DataFrame, word: str) -> pl.DataFrame:
+    """Return the neurons with a word among their top tokens, the largest logit of it first.
 
-    rows = table.filter(pl.col("layer") == layer).select("neuron", "embedding").sort("neuron")
-    if not 1 <= size <= len(rows):
-        raise UserError(f"a cluster of {size} neurons: layer {layer} holds 1 to {len(rows)}")
-    if size == 1:
-        return [seed], [0.0]
-    others = rows.filter(pl.col("neuron") != seed)
-    origin = _matrix(rows.filter(pl.col("neuron") == seed))  # (1, d)
-    search = NearestNeighbors(n_neighbors=size - 1, metric="cosine", algorithm="brute")
-    distances, places = search.fit(_matrix(others)).kneighbors(origin)  # (1, size - 1) each
-    neurons = others.get_column("neuron").to_numpy()[places[0]]
+    Args:
+        table: neuron table.
+        word: matched whole, decoded, stripped and lower-cased.
+
+    Returns:
+        Rows of the table with `word_rank` (1 is the top) and `word_logit`.
+    """
+    found = (
+        _tokens(table)
+        .with_columns(pl.int_range(1, pl.len() + 1).over("index").alias("word_rank"))
+        .filter(word.strip().lower() == WORD)
+        .group_by("index", maintain_order=True)
+        .agg(pl.col("word_rank").first(), pl.col("logit").first().alias("word_logit"))
+    )
     return (
-        [seed, *(int(neuron) for neuron in neurons)],
-        [0.0, *(round(max(0.0, float(distance)), 6) for distance in distances[0])],
+        table.with_row_index()
+        .join(found, on="index")
+        .sort("word_logit", "layer", "neuron", descending=[True, False, False])
+        .drop("index")
     )
 
 
-def _matrix(rows: pl.DataFrame) -> np.ndarray:
-    flat = rows.get_column("embedding").explode().to_numpy()
-    return flat.reshape(len(rows), -1).astype(np.float64)  # (neurons, d)
+def chance(
+    random_tokens: Sequence[Sequence[str]],
+    concept: str,
+    lexicons: Lexicons = LEXICONS,
+    against: str | None = None,
+) -> list[int]:
+    """Return the scores that a concept has with the top tokens of random directions."""
+    words = lexicon_of(concept, lexicons)
+    opposite = opposite_of(concept, lexicons, against)
+    others = lexicons[opposite] if opposite else frozenset()
+    spelled = [[token.strip().lower() for token in tokens] for tokens in random_tokens]
+    return [sum((w in words) - (w in others) for w in tokens) for tokens in spelled]
 
 
-def _listed(layers: list[int]) -> str:
+def layers_named(layers: Sequence[int]) -> str:
     """Whole numbers as "0, 2-6"."""
     runs: list[list[int]] = []
     for layer in layers:
@@ -226,3 +241,12 @@ def _listed(layers: list[int]) -> str:
         else:
             runs.append([layer])
     return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
+
+
+def _tokens(table: pl.DataFrame) -> pl.DataFrame:
+    """One row a top token: `index` of its neuron, `token`, `logit`."""
+    return (
+        table.select(pl.col("top_tokens").alias("token"), pl.col("top_logits").alias("logit"))
+        .with_row_index()
+        .explode("token", "logit")
+    )

@@ -2,81 +2,245 @@
 
 Value vector v_i = column i of `down_proj`; its token logits are z = U v_i with U = `lm_head`
 (Geva et al., arXiv:2203.14680; Haon et al., arXiv:2509.00328). The semantic embedding is
-e_i = sum_j softmax(z)_j U_j / |U_j| over the top tokens, L2-normalised.
+e_i = sum_j softmax(z)_j U_j / |U_j| over the top tokens, L2-normalised. (Over these, a softmax of
+all logits and one of the top logits differ by a factor only, which the length takes away.)
+
+The published programs differ in whether tokens are normalised there: `Variant` has both. We depart
+from them in that everything is float32, whatever the type of the checkpoint.
 """
 
-import os
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import torch
+from safetensors import safe_open
+from torch import Tensor
+from torch.nn.functional import normalize
 
 from engine import sites
+from engine.neuron_cache import USUAL, NeuronTable, Variant, cached, stored
+from engine.policies.folder import WEIGHTS
 from engine.policies.smolvla import LoadedPolicy
 from traces.errors import UserError
 
-TOP = 30
+TOP, BOTTOM = 30, 10
+BATCH = 256
+"""Neurons at a time: their logits are all that is ever held of the whole vocabulary."""
+
+RANDOM_DIRECTIONS = 512
+LM_HEAD = "model.vlm_with_expert.vlm.lm_head.weight"
+
+Progress = Callable[[int, int], None]
+"""Called with layers done, layers in all."""
 
 
-def neuron_table(loaded: LoadedPolicy) -> pl.DataFrame:
+@dataclass(frozen=True)
+class Readout:
+    """The weights that a table is made of, and the words of the vocabulary."""
+
+    values: Sequence[Tensor]
+    """Per layer (d, N): column i is what neuron i adds to the residual stream."""
+    unembedding: Tensor
+    """(V, d)"""
+    final_norm: Tensor
+    """(d,) weight of the norm before the unembedding."""
+    reach: Sequence[bool]
+    """Per layer: can its feed-forward block move an action."""
+    words: Sequence[str]
+    pieces: Sequence[str]
+
+
+def neuron_table(loaded: LoadedPolicy, variant: Variant = USUAL) -> pl.DataFrame:
     """One row a (layer, neuron), from the cache if these weights were read before.
 
-    Columns: layer, neuron, reach (can this FFN move an action), v_norm, top_ids, top_tokens
-    (decoded), top_pieces (raw), top_logits (30 each), embedding (d, unit length).
+    Columns: layer, neuron, flat (layer * N + neuron), hook_id, reach (can this FFN move an action),
+    v_norm, entropy (of the softmax over the vocabulary, nats), weight_entropy (over the top
+    tokens), top_ids, top_tokens (decoded), top_pieces (raw), top_logits (30 each, largest first),
+    bottom_ids, bottom_tokens, bottom_pieces, bottom_logits (10 each, smallest first), embedding
+    (d, unit length).
     """
-    cache = _cache_folder() / f"neurons-{loaded.sha256}.parquet"
-    if cache.exists():
-        return pl.read_parquet(cache)
-    table = compute(loaded)
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        scratch = cache.with_suffix(f".{os.getpid()}")
-        table.write_parquet(scratch)
-        scratch.replace(cache)
-    except OSError:
-        return table  # a read-only home only costs the time
-    return table
+    return table_of(loaded, variant).rows.collect()
+
+
+def table_of(
+    loaded: LoadedPolicy, variant: Variant = USUAL, progress: Progress | None = None
+) -> NeuronTable:
+    """The same, unread, with the facts about it."""
+    found = cached(loaded.sha256, variant)
+    if found is not None:
+        return found
+    checks = lm_head_checks(loaded)
+    weights = readout(loaded)
+    rows = compute(weights, variant, progress)
+    facts = {
+        "policy": loaded.name,
+        "layers": len(weights.values),
+        "neurons": weights.values[0].shape[1],
+        "vocabulary": len(weights.unembedding),
+        "width": weights.unembedding.shape[1],
+        "weight_entropy": rows.get_column("weight_entropy").mean(),
+        "lm_head": checks,
+        "random_tokens": random_tokens(weights, variant),
+    }
+    return stored(rows, loaded.sha256, variant, facts)
+
+
+def readout(loaded: LoadedPolicy, tower: str = "vlm") -> Readout:
+    """The weights of a policy that its table is made of.
+
+    Raises:
+        UserError: the tower is the expert, which `lm_head` does not read.
+    """
+    vlm = loaded.policy.model.vlm_with_expert.vlm
+    layers = range(len(sites.layers(loaded.policy, tower)))
+    values = [sites.ffn_input(loaded.policy, tower, layer).weight for layer in layers]
+    if tower == "expert":
+        raise UserError(
+            f"the expert writes into a stream of its own (width {values[0].shape[0]}), which "
+            f"lm_head (width {vlm.lm_head.weight.shape[1]}) never reads: its neurons spell no "
+            "tokens; the vlm's do"
+        )
+    tokenizer = loaded.policy.model.vlm_with_expert.processor.tokenizer
+    ids = list(range(len(vlm.lm_head.weight)))
+    pieces = tokenizer.convert_ids_to_tokens(ids)
+    return Readout(
+        values=values,
+        unembedding=vlm.lm_head.weight,
+        final_norm=vlm.model.text_model.norm.weight,
+        reach=[sites.reaches_action(loaded.policy, tower, layer) for layer in layers],
+        words=tokenizer.batch_decode([[i] for i in ids]),
+        pieces=[piece or f"<{i}>" for i, piece in zip(ids, pieces, strict=True)],
+    )
 
 
 @torch.no_grad()
-def compute(loaded: LoadedPolicy) -> pl.DataFrame:
-    """The table, computed from the weights."""
+def lm_head_checks(loaded: LoadedPolicy) -> dict:
+    """Whether `lm_head` was really loaded: without it, neurons would spell random words.
+
+    Returns:
+        in_checkpoint (None for a policy that no file holds), tied (the embedding's own memory) and
+        cosine, the mean over tokens t of cos(U_t, E_t).
+
+    Raises:
+        UserError: it is neither in the checkpoint nor tied, or holds no finite variation.
+    """
     vlm = loaded.policy.model.vlm_with_expert.vlm
-    unembedding = vlm.lm_head.weight.float()  # (V, d)
-    if not bool(unembedding.std() > 0):
-        raise UserError(f"policy {loaded.name!r}: lm_head is empty, so neurons have no words")
-    directions = torch.nn.functional.normalize(unembedding, dim=1)
-    tokenizer = loaded.policy.model.vlm_with_expert.processor.tokenizer
-    pieces = tokenizer.convert_ids_to_tokens(list(range(len(unembedding))))
-    words = [tokenizer.decode([i]) for i in range(len(unembedding))]
-    frames = []
-    for layer in range(len(sites.layers(loaded.policy, "vlm"))):
-        values = sites.ffn_input(loaded.policy, "vlm", layer).weight.float().T  # (N, d)
-        top = (values @ unembedding.T).topk(min(TOP, len(unembedding)), dim=1)  # (N, TOP)
-        weight = top.values.softmax(dim=1)
-        embedding = torch.einsum("nk,nkd->nd", weight, directions[top.indices])
-        ids = top.indices.tolist()
-        frames.append(
-            pl.DataFrame(
-                {
-                    "layer": pl.Series([layer] * len(values), dtype=pl.Int32),
-                    "neuron": pl.Series(range(len(values)), dtype=pl.Int32),
-                    "reach": [sites.reaches_action(loaded.policy, "vlm", layer)] * len(values),
-                    "v_norm": pl.Series(values.norm(dim=1).tolist(), dtype=pl.Float32),
-                    "top_ids": pl.Series(ids, dtype=pl.List(pl.Int32)),
-                    "top_tokens": [[words[i] for i in row] for row in ids],
-                    "top_pieces": [[pieces[i] for i in row] for row in ids],
-                    "top_logits": pl.Series(top.values.tolist(), dtype=pl.List(pl.Float32)),
-                    "embedding": pl.Series(
-                        torch.nn.functional.normalize(embedding, dim=1).tolist(),
-                        dtype=pl.List(pl.Float32),
-                    ),
-                }
+    unembedding, embedding = vlm.lm_head.weight, vlm.model.text_model.embed_tokens.weight
+    tied = unembedding.data_ptr() == embedding.data_ptr()
+    in_checkpoint = None
+    if (loaded.path / WEIGHTS).is_file():
+        with safe_open(loaded.path / WEIGHTS, "pt") as file:
+            in_checkpoint = LM_HEAD in file.keys()  # noqa: SIM118 (not a dict)
+        if not in_checkpoint and not tied:
+            raise UserError(
+                f"policy {loaded.name!r}: its checkpoint has no {LM_HEAD}, so lm_head is random "
+                "and its neurons have no words"
             )
-        )
+    if not 0 < float(unembedding.float().std()) < torch.inf:
+        raise UserError(f"policy {loaded.name!r}: lm_head is empty, so neurons have no words")
+    cosine = torch.cosine_similarity(unembedding.float(), embedding.float(), dim=1).mean()
+    return {"in_checkpoint": in_checkpoint, "tied": tied, "cosine": float(cosine)}
+
+
+@torch.no_grad()
+def compute(
+    weights: Readout, variant: Variant = USUAL, progress: Progress | None = None
+) -> pl.DataFrame:
+    """The table, computed from the weights; columns as in `neuron_table`."""
+    unembedding = _unembedding(weights, variant)
+    words, pieces = pl.Series(weights.words), pl.Series(weights.pieces)
+    frames = []
+    for layer, down_proj in enumerate(weights.values):
+        batches = down_proj.float().T.split(BATCH)
+        found = [_projected(batch, unembedding, variant.token_norm) for batch in batches]
+        columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+        frames.append(_frame(layer, weights.reach[layer], columns, words, pieces))
+        if progress:
+            progress(layer + 1, len(weights.values))
     return pl.concat(frames)
 
 
-def _cache_folder() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "vla-trace"
+@torch.no_grad()
+def random_tokens(weights: Readout, variant: Variant = USUAL) -> list[list[str]]:
+    """The top tokens of random directions: what a value vector spells by chance.
+
+    A direction's top tokens do not depend on its length, so nothing is to be matched.
+    """
+    unembedding = _unembedding(weights, variant)
+    generator = torch.Generator().manual_seed(0)
+    shape = (RANDOM_DIRECTIONS, unembedding.shape[1])
+    directions = torch.randn(shape, generator=generator)
+    ids = (directions @ unembedding.T).topk(min(TOP, len(unembedding)), dim=1).indices
+    return [[weights.words[i] for i in row] for row in ids.tolist()]
+
+
+def _unembedding(weights: Readout, variant: Variant) -> Tensor:
+    unembedding = weights.unembedding.float()
+    return unembedding * weights.final_norm.float() if variant.fold_norm else unembedding
+
+
+def _projected(values: Tensor, unembedding: Tensor, token_norm: str) -> dict[str, np.ndarray]:
+    """What some value vectors (B, d) spell through an unembedding (V, d)."""
+    logits = values @ unembedding.T  # (B, V)
+    top = logits.topk(min(TOP, len(unembedding)), dim=1)
+    bottom = logits.topk(min(BOTTOM, len(unembedding)), dim=1, largest=False)
+    weight = top.values.softmax(dim=1)
+    tokens = unembedding[top.indices]  # (B, TOP, d)
+    if token_norm == "l2":
+        tokens = normalize(tokens, dim=2)
+    embedding = normalize(torch.einsum("bk,bkd->bd", weight, tokens), dim=1)
+    found = {
+        "v_norm": values.norm(dim=1),
+        "entropy": _entropy(logits.sub_(top.values[:, :1])),
+        "weight_entropy": _entropy(top.values - top.values[:, :1]),
+        "top_ids": top.indices.int(),
+        "top_logits": top.values,
+        "bottom_ids": bottom.indices.int(),
+        "bottom_logits": bottom.values,
+        "embedding": embedding,
+    }
+    return {name: tensor.numpy() for name, tensor in found.items()}
+
+
+def _entropy(logits: Tensor) -> Tensor:
+    """Entropy [nats] of the softmax of (B, n) logits z whose largest is 0.
+
+    H = ln sum e^z - (sum z e^z) / (sum e^z)
+    """
+    odds = logits.exp()
+    total = odds.sum(dim=1)
+    return total.log() - torch.linalg.vecdot(odds, logits) / total
+
+
+def _frame(
+    layer: int, reach: bool, columns: dict[str, np.ndarray], words: pl.Series, pieces: pl.Series
+) -> pl.DataFrame:
+    """The rows of one layer."""
+    n = len(columns["v_norm"])
+    rows = pl.DataFrame({"neuron": np.arange(n, dtype=np.int32)} | columns)
+    for side in ("top", "bottom"):
+        ids = columns[f"{side}_ids"]
+        for kind, names in (("tokens", words), ("pieces", pieces)):
+            spelled = names.gather(ids.ravel()).reshape(ids.shape).alias(f"{side}_{kind}")
+            rows = rows.with_columns(spelled)
+    return rows.select(
+        pl.lit(layer, pl.Int32).alias("layer"),
+        "neuron",
+        (pl.lit(layer * n, pl.Int32) + pl.col("neuron")).alias("flat"),
+        pl.lit(f"vlm.{layer}.ffn_act").alias("hook_id"),
+        pl.lit(reach).alias("reach"),
+        "v_norm",
+        "entropy",
+        "weight_entropy",
+        "top_ids",
+        "top_tokens",
+        "top_pieces",
+        "top_logits",
+        "bottom_ids",
+        "bottom_tokens",
+        "bottom_pieces",
+        "bottom_logits",
+        "embedding",
+    )

@@ -20,6 +20,8 @@ COMMANDS = {
     "sweep": ("tui.commands.sweep:command", "Record a grid of conditions, resumable."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
+    "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),
+    "cluster": ("tui.commands.cluster:command", "Choose the neurons of a concept to steer."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
     "check": ("tui.commands.check:command", "Check traces from end to end."),

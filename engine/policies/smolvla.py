@@ -1,7 +1,6 @@
 """Loading a SmolVLA policy folder, and turning observations into its batches."""
 
 import contextlib
-import hashlib
 import io
 import json
 from dataclasses import dataclass
@@ -23,11 +22,15 @@ from lerobot.processor.converters import (
 from safetensors.torch import load_file
 from torch import Tensor
 
+from engine.policies.folder import (
+    EMBEDDED,
+    EMBEDDED_FOLDER,
+    WEIGHTS,
+    policy_folder,
+    weights_sha256,
+)
 from traces.errors import UserError
 
-EMBEDDED = "smolvla-tabletop"
-EMBEDDED_FOLDER = Path(__file__).with_name("smolvla_tabletop")
-WEIGHTS = "model.safetensors"
 FEATURES = {"observation.images.image", "observation.images.image2", "observation.state", "action"}
 
 
@@ -49,7 +52,7 @@ def load_policy(name: str) -> LoadedPolicy:
     Raises:
         UserError: no such folder, or the folder is no SmolVLA checkpoint, or a weight is missing.
     """
-    folder = EMBEDDED_FOLDER if name == EMBEDDED else Path(name)
+    folder = policy_folder(name)
     for file in ("config.json", WEIGHTS):
         if not (folder / file).is_file():
             raise UserError(
@@ -79,7 +82,7 @@ def load_policy(name: str) -> LoadedPolicy:
     return LoadedPolicy(
         name=EMBEDDED if folder == EMBEDDED_FOLDER else folder.name,
         path=folder,
-        sha256=hashlib.sha256((folder / WEIGHTS).read_bytes()).hexdigest(),
+        sha256=weights_sha256(folder),
         policy=policy,
         **load_processors(folder, config.vlm_model_name),
     )

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from analysis.controls import family, matched_random_clusters, null_control
+from analysis.controls import family, null_control, random_clusters
 from traces.errors import UserError
 from traces.intervention import Intervention, Site
 
@@ -27,7 +27,7 @@ def chosen(*neurons: int, **changes) -> Intervention:
 @given(st.integers(0, 1000), st.integers(1, 12))
 def test_controls_keep_layer_size_and_dose_and_never_hold_a_chosen_neuron(seed, size):
     cluster = chosen(*range(size))
-    for control in matched_random_clusters(table(60), cluster, 3, seed):
+    for control in random_clusters(table(60), cluster, 3, seed):
         (site,) = control.sites
         assert (site.layer, site.tower, control.coefficient) == (1, "vlm", 8.0)
         assert control.operator == cluster.operator
@@ -40,7 +40,7 @@ def test_norms_are_matched():
     neurons = table(384)
     norms = neurons.filter(pl.col("layer") == 1)["v_norm"].to_numpy()
     largest = [int(n) for n in np.argsort(norms)[-40::4]]  # ten of the forty largest
-    controls = matched_random_clusters(neurons, chosen(*largest), 20, pool=20)
+    controls = random_clusters(neurons, chosen(*largest), 20, pool=20)
     means = [norms[list(c.sites[0].neurons)].mean() for c in controls]
     assert np.mean(means) == pytest.approx(norms[largest].mean(), rel=0.3)
     assert min(means) > 1.5 * norms.mean()
@@ -49,7 +49,7 @@ def test_norms_are_matched():
 def test_seeds_repeat_and_differ():
     cluster = chosen(1, 2, 3)
     one, same, other = (
-        [c.fingerprint() for c in matched_random_clusters(table(60), cluster, 4, seed)]
+        [c.fingerprint() for c in random_clusters(table(60), cluster, 4, seed)]
         for seed in (0, 0, 1)
     )
     assert one == same
@@ -62,7 +62,7 @@ def test_seeds_repeat_and_differ():
 )
 def test_what_cannot_be_matched_is_said(cluster, words):
     with pytest.raises(UserError, match=words):
-        matched_random_clusters(table(12), cluster, 1)
+        random_clusters(table(12), cluster, 1)
 
 
 def test_a_null_control_holds_the_same_neurons_where_nothing_reads_them():

@@ -2,7 +2,7 @@ import polars as pl
 import pytest
 import torch
 
-from analysis.neurons import choose_cluster
+from analysis.clusters import choose_cluster
 from engine import neurons, sites
 from engine.neurons import TOP
 

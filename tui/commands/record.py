@@ -133,8 +133,8 @@ def _steered(
     """The concept's cluster at every dose, and its controls."""
     if concept is None:
         return []
+    from analysis.clusters import choose_cluster
     from analysis.controls import with_controls
-    from analysis.neurons import choose_cluster
     from engine.neurons import neuron_table
 
     table = neuron_table(loaded)
