@@ -143,7 +143,11 @@ def report(table: EpisodeTable) -> Report:
         conditions.append(condition)
     conditions = _corrected(conditions, notes)
     steered = frame.filter(pl.col("role") == "steered", pl.col("alpha").is_not_null())
-    families = [_family(group, notes) for _, group in _groups(steered, (*SETTING, "family"))]
+    families = [
+        _family(group, notes)
+        for _, group in _groups(steered, (*SETTING, "family"))
+        if group.get_column("alpha").n_unique() > 1
+    ]
     return Report(conditions, families, notes)
 
 
