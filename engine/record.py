@@ -62,8 +62,12 @@ def record(
     """
     sampler = FlowSDE(loaded.policy.config.num_steps, config.noise_level)
     actors = [
-        Actor(loaded, sampler, config.replan, condition, config.capture) for condition in conditions
+        Actor(loaded, sampler, config.replan, condition, config.capture, config.keeps_base)
+        for condition in conditions
     ]
+    scenes = [(plan.scene_seed, plan.init_state) for plan in episode_plans(config, run_id, "")]
+    for actor in actors:
+        actor.expect(scenes)
     cost = checked_cost(config, actors)
     folder = _new_run_folder(run_id)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
@@ -207,6 +211,7 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
             "t_schedule": sampler.times(),
             "dims": actor.likelihood_dims,
             "why_nan": "the ODE sampler has no density" if sampler.deterministic else "",
+            "why_base_nan": actor.why_base_nan,
         },
         n_action_steps=config.replan,
         K=sampler.steps,
