@@ -7,8 +7,9 @@ bytes. Rows without an episode are blank and their results are dropped.
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 
 import numpy as np
 import torch
@@ -16,10 +17,11 @@ from torch import Tensor
 
 from engine import sites
 from engine.capture import Capture
+from engine.donor import DonorTrace, Scene
 from engine.likelihoods import flow_sde
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy, image_batch, prefix_cache
-from engine.steering import check, steered
+from engine.steering import Steer, check, steered
 from traces.errors import UserError
 from traces.intervention import Intervention
 
@@ -39,6 +41,12 @@ class Request:
     key: NoiseKey
     decision: int
     """number of this policy call within the episode"""
+    step: int = 0
+    """control step of the episode at which it is made"""
+    scene: Scene = (-1, -1)
+    """scene seed and initial state; finds the donor of a `patch`"""
+    interventions: tuple[Intervention, ...] | None = None
+    """what is changed for this row, in order; None: what the actor was made with"""
 
 
 @dataclass(frozen=True)
@@ -50,7 +58,7 @@ class Decision:
     log_prob: np.ndarray
     """(n_executed,) nat, under the policy that acted; NaN when deterministic"""
     log_prob_base: np.ndarray
-    """(n_executed,) nat, under the unsteered policy"""
+    """(n_executed,) nat, under the unsteered policy; NaN where that was not asked for"""
     chain: np.ndarray
     """(K+1, H, Z) float32"""
     state: np.ndarray
@@ -61,6 +69,8 @@ class Decision:
     noise_key: str
     policy_ms: float
     activations: dict[str, np.ndarray]
+    intervened: bool = False
+    """whether an intervention acted in this decision"""
 
 
 class Actor:
@@ -72,6 +82,8 @@ class Actor:
         n_executed: action rows of each chunk that are sent.
         intervention: what is changed inside, if anything.
         wanted: what is recorded inside: presets and sites, see `presets`.
+        base_log_prob: score steered decisions under the unsteered policy, too, which takes a
+            second pass.
 
     Raises:
         UserError: more rows than a chunk has, an intervention that cannot be applied or act, or a
@@ -85,6 +97,7 @@ class Actor:
         n_executed: int = 1,
         intervention: Intervention | None = None,
         wanted: Sequence[str] = ("standard",),
+        base_log_prob: bool = False,
     ):
         torch.set_num_threads(THREADS)
         if not 1 <= n_executed <= loaded.policy.config.chunk_size:
@@ -92,10 +105,11 @@ class Actor:
                 f"replan {n_executed}: this policy plans chunks of "
                 f"{loaded.policy.config.chunk_size} steps, so 1 to that many can be executed"
             )
-        if intervention is not None:
-            check(loaded.policy, intervention)
         self.loaded, self.sampler, self.n_executed = loaded, sampler, n_executed
-        self.intervention = intervention
+        self.intervention, self.base_log_prob = intervention, base_log_prob
+        self._donors: dict[Intervention, DonorTrace | None] = {}
+        if intervention is not None:
+            self._made_ready(intervention)
         self.capture = Capture(loaded.policy, n_executed, intervention, wanted)
         self.statistics = action_statistics(loaded)
         self.likelihood_dims = [i for i, s in enumerate(self.statistics["std"]) if s > 1e-6]
@@ -107,6 +121,24 @@ class Actor:
         config = self.loaded.policy.config
         return config.chunk_size, config.max_action_dim
 
+    @property
+    def why_base_nan(self) -> str:
+        """Why `log_prob_base` may be NaN; empty when it is always known."""
+        if self.sampler.deterministic:
+            return "the ODE sampler has no density"
+        if self.intervention is None or self.base_log_prob:
+            return ""
+        return "where steered it takes a second pass: record --keep base-log-prob"
+
+    def expect(self, scenes: Iterable[Scene]) -> None:
+        """Check that the episodes to come have what the intervention takes from elsewhere.
+
+        Raises:
+            UserError: a donor lacks one of them.
+        """
+        for donor in filter(None, self._donors.values()):
+            donor.expect(scenes)
+
     @torch.inference_mode()  # bit-equal to no_grad and 5 % faster
     def decide(self, requests: Sequence[Request | None]) -> list[Decision | None]:
         """One policy call for up to BATCH episodes; a None row stays None."""
@@ -115,16 +147,16 @@ class Actor:
         batch = self._batch(requests)
         initial, noise = self._noise(requests)
         mask = sites.prefix_mask(policy, batch)
-        with steered(policy, self.intervention), self.capture.recording(mask) as captured:
+        steers = self._steers(requests)
+        intervened = {row for steer in steers for row in steer.rows}
+        with steered(policy, steers, mask), self.capture.recording(mask) as captured:
             chain, log_prob = flow_sde.sample(
                 self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims
             )
             activations = captured()
-        log_prob_base = log_prob
-        if self.intervention is not None and not self.sampler.deterministic:
-            log_prob_base = flow_sde.log_prob(
-                self.sampler, self._velocity(batch), chain, self.likelihood_dims
-            )
+        log_prob_base = log_prob.clone()
+        if intervened:
+            log_prob_base[list(intervened)] = self._base_log_prob(batch, chain)[list(intervened)]
         n_actions = policy.config.action_feature.shape[0]
         actions = self.loaded.postprocess(chain[:, -1, : self.n_executed, :n_actions])
         ms = (time.perf_counter() - began) * 1000
@@ -142,9 +174,56 @@ class Actor:
                 noise_key=f"{request.key}/{request.decision}",
                 policy_ms=ms,
                 activations={name: value[i] for name, value in activations.items()},
+                intervened=i in intervened,
             )
             for i, request in enumerate(requests)
         ]
+
+    def _steers(self, requests: Sequence[Request | None]) -> list[Steer]:
+        """What acts in this call, and on which rows: equal interventions share their hooks."""
+        own = () if self.intervention is None else (self.intervention,)
+        asked = [
+            () if r is None else own if r.interventions is None else r.interventions
+            for r in requests
+        ]
+        steers = []
+        for layer in zip_longest(*asked):  # the rows' first interventions, their second ones, ...
+            rows: dict[Intervention, list[int]] = {}
+            for row, chosen in enumerate(layer):
+                if chosen and chosen.acts_at(requests[row].step, requests[row].decision):
+                    rows.setdefault(chosen, []).append(row)
+            steers += [self._steer(chosen, requests, steered) for chosen, steered in rows.items()]
+        return [steer for steer in steers if steer.rows]
+
+    def _steer(
+        self, intervention: Intervention, requests: Sequence[Request | None], rows: list[int]
+    ) -> Steer:
+        donor = self._made_ready(intervention)
+        if donor is None:
+            return Steer(intervention, tuple(rows))
+        given = {row: donor.values(requests[row].scene, requests[row].decision) for row in rows}
+        given = {row: values for row, values in given.items() if values is not None}
+        donated = {
+            site: torch.stack([values[site] for values in given.values()])
+            for site in (intervention.sites if given else ())
+        }
+        return Steer(intervention, tuple(given), donated)
+
+    def _made_ready(self, intervention: Intervention) -> DonorTrace | None:
+        """Check an intervention when it is first seen, and open its donor."""
+        if intervention not in self._donors:
+            policy = self.loaded.policy
+            check(policy, intervention, null_control=intervention.is_null_control)
+            _check_window(intervention, self.n_executed)
+            donor = intervention.donor and DonorTrace(policy, intervention, self.n_executed)
+            self._donors[intervention] = donor
+        return self._donors[intervention]
+
+    def _base_log_prob(self, batch: dict[str, Tensor], chain: Tensor) -> Tensor:
+        """(B, H) under the unsteered policy, NaN unless asked for."""
+        if not self.base_log_prob or self.sampler.deterministic:
+            return chain.new_full((len(chain), chain.shape[2]), np.nan, dtype=torch.float64)
+        return flow_sde.log_prob(self.sampler, self._velocity(batch), chain, self.likelihood_dims)
 
     def _velocity(self, batch: dict[str, Tensor]) -> flow_sde.Velocity:
         """The velocity field on these observations; the prefix is run once."""
@@ -183,6 +262,17 @@ class Actor:
                 initial[i] = r.key.initial(r.decision, shape)
                 noise[:, i] = r.key.transitions(r.decision, (steps, *shape))
         return torch.from_numpy(initial), torch.from_numpy(noise)
+
+
+def _check_window(intervention: Intervention, n_executed: int) -> None:
+    """Refuse a window of control steps that no decision falls into."""
+    start, stop = intervention.step_window or (0, 1)
+    decisions = range(-(-start // n_executed), -(-stop // n_executed))
+    if not any(intervention.acts_at(d * n_executed, d) for d in decisions):
+        raise UserError(
+            f"steps {start} to {stop - 1} hold no decision in which {intervention.name!r} would "
+            f"act: the policy is asked every {n_executed} steps; widen the window or lower --replan"
+        )
 
 
 def action_statistics(loaded: LoadedPolicy) -> dict[str, list[float]]:

@@ -9,14 +9,14 @@ from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
-from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
 from engine import sites
 from engine.hooks import tapped
 from engine.presets import TOKENS, Spec, chosen
 from traces.header import SiteInfo
-from traces.intervention import Intervention
+from traces.intervention import Intervention, Site
 
 ALIASES = {"ffn_act": "mlp.hook_post", "resid_post": "hook_resid_post"}  # TransformerLens's names
 
@@ -36,19 +36,20 @@ class Capture:
 
     def __init__(
         self,
-        policy: SmolVLAPolicy,
+        policy: PreTrainedPolicy,
         n_executed: int,
         intervention: Intervention | None = None,
         wanted: Sequence[str] = ("standard",),
     ):
         self.policy, self.n_executed = policy, n_executed
-        self.steps = policy.config.num_steps
+        self.steps = sites.denoise_steps(policy)
         self.sites: list[SiteInfo] = []
         self._readers: list[_Reader] = []
         for spec in chosen(policy, wanted):
             self._add_vlm(spec) if spec.tower == "vlm" else self._add_expert(spec)
         for site in intervention.sites if intervention else ():
-            self._add_cluster(site.layer, site.neurons)
+            if site.neurons:
+                self._add_cluster(site)
 
     @contextmanager
     def recording(self, prefix_mask: Tensor) -> Iterator[Callable[[], dict[str, np.ndarray]]]:
@@ -81,49 +82,58 @@ class Capture:
             yield values
 
     def _add_vlm(self, spec: Spec) -> None:
-        module, path = self._place(spec)
-        start, stop = (0, None) if spec.tokens == "all" else self._group(spec.tokens)
+        place = self._place(spec)
+        start, stop = (0, place.tokens) if spec.tokens == "all" else self._group(spec.tokens)
         tokens = "prefix" if spec.tokens == "all" else spec.tokens
-        width = _width(module)
         if spec.keep == "mean":
-            where, dims, shape = f"mean over valid {tokens} tokens", ("D", "N"), (width,)
+            where, dims, shape = f"mean over valid {tokens} tokens", ("D", "N"), (place.width,)
         else:
-            n = (stop or self._group("state")[1]) - start
             where = f"each {tokens} token, NaN where it is padding"
-            dims, shape = ("D", "token", "N"), (n, width)
-        reader = _PrefixReader(module, slice(start, stop), each=spec.keep == "each")
-        self._add(spec, path, where, dims, shape, reader)
+            dims, shape = ("D", "token", "N"), (stop - start, place.width)
+        reader = _PrefixReader(self._module(place), slice(start, stop), each=spec.keep == "each")
+        self._add(spec, place, where, dims, shape, reader)
 
     def _add_expert(self, spec: Spec) -> None:
-        module, path = self._place(spec)
+        place = self._place(spec)
         start, stop = spec.denoise or (0, self.steps)
-        rows = self.n_executed if spec.tokens == "executed" else self.policy.config.chunk_size
+        rows = self.n_executed if spec.tokens == "executed" else place.tokens
         what = "executed action tokens" if spec.tokens == "executed" else "action tokens"
         steps = f"denoising steps {start} to {stop - 1}" if spec.denoise else "denoising steps"
-        width = _width(module)
         if spec.keep == "mean":
-            where, dims, shape = f"mean over {what} and {steps}", ("D", "N"), (width,)
+            where, dims, shape = f"mean over {what} and {steps}", ("D", "N"), (place.width,)
         else:
             where = f"each of {what}, {steps}"
-            dims, shape = ("D", "K", "H", "N"), (stop - start, rows, width)
-        reader = _ExpertReader(module, self.steps, (start, stop), rows, each=spec.keep == "each")
-        self._add(spec, path, where, dims, shape, reader)
-
-    def _add_cluster(self, layer: int, neurons: tuple[int, ...]) -> None:
-        spec = Spec("vlm", layer, "ffn_act", TOKENS["vlm"][0])
-        module, path = self._place(spec)
-        where = f"each prefix token, neurons {','.join(map(str, neurons))}"
-        shape = (self._group("state")[1], len(neurons))
-        reader = _PrefixReader(
-            module, slice(0, None), each=True, neurons=torch.tensor(neurons), mask_padding=False
+            dims, shape = ("D", "K", "H", "N"), (stop - start, rows, place.width)
+        reader = _ExpertReader(
+            self._module(place), self.steps, (start, stop), rows, each=spec.keep == "each"
         )
-        self._add(spec, path, where, ("D", "token", "N"), shape, reader, ".steered")
+        self._add(spec, place, where, dims, shape, reader)
 
-    def _place(self, spec: Spec) -> tuple[torch.nn.Module, str]:
-        if spec.kind == "resid_post":
-            return sites.residual_reader(self.policy, spec.layer, spec.tower)
-        module = sites.ffn_input(self.policy, spec.tower, spec.layer)
-        return module, sites.module_path(spec.tower, spec.layer, "mlp.down_proj")
+    def _add_cluster(self, site: Site) -> None:
+        """The steered neurons, token by token."""
+        spec = Spec(site.tower, site.layer, "ffn_act", TOKENS[site.tower][0])
+        place, size = self._place(spec), len(site.neurons)
+        module, neurons = self._module(place), torch.tensor(site.neurons)
+        which = f"neurons {','.join(map(str, site.neurons))}"
+        if site.tower == "vlm":
+            where, dims = f"each prefix token, {which}", ("D", "token", "N")
+            reader: _Reader = _PrefixReader(
+                module, slice(0, None), each=True, neurons=neurons, mask_padding=False
+            )
+            self._add(spec, place, where, dims, (place.tokens, size), reader, ".steered")
+            return
+        where, dims = f"each action token and denoising step, {which}", ("D", "K", "H", "N")
+        reader = _ExpertReader(
+            module, self.steps, (0, self.steps), place.tokens, each=True, neurons=neurons
+        )
+        shape = (self.steps, place.tokens, size)
+        self._add(spec, place, where, dims, shape, reader, ".steered")
+
+    def _place(self, spec: Spec) -> sites.Place:
+        return sites.place(self.policy, spec.tower, spec.layer, spec.kind)
+
+    def _module(self, place: sites.Place) -> torch.nn.Module:
+        return self.policy.get_submodule(place.path)
 
     def _group(self, name: str) -> tuple[int, int]:
         return sites.prefix_groups(self.policy)[name]
@@ -131,7 +141,7 @@ class Capture:
     def _add(
         self,
         spec: Spec,
-        path: str,
+        place: sites.Place,
         tokens: str,
         dims: tuple[str, ...],
         shape: tuple[int, ...],
@@ -144,12 +154,12 @@ class Capture:
         self.sites.append(
             SiteInfo(
                 name=spec.name + suffix,
-                module=path,
+                module=place.path,
                 tower=spec.tower,
                 layer=spec.layer,
                 tokens=tokens,
                 calls_per_chunk=reader.expected_calls,
-                reaches_action=sites.reaches_action(self.policy, spec.tower, spec.layer),
+                reaches_action=place.reaches_action,
                 dims=dims,
                 shape=shape,
                 dtype=spec.dtype,
@@ -213,9 +223,10 @@ class _ExpertReader(_Reader):
         rows: int,
         *,
         each: bool,
+        neurons: Tensor | None = None,
     ):
         super().__init__(module, n_steps)
-        self._window, self._rows, self._each = window, rows, each
+        self._window, self._rows, self._each, self._neurons = window, rows, each, neurons
         self._step = 0
 
     def begin(self, prefix_mask: Tensor) -> None:
@@ -225,14 +236,11 @@ class _ExpertReader(_Reader):
     def read(self, h: Tensor) -> None:
         if self._window[0] <= self._step < self._window[1]:
             h = h[:, : self._rows]
+            if self._neurons is not None:
+                h = h[:, :, self._neurons]
             self._kept.append(h.clone() if self._each else h.mean(1))
         self._step += 1
 
     def value(self) -> Tensor:
         stacked = torch.stack(self._kept, dim=1)  # (B, steps, ...)
         return stacked if self._each else stacked.mean(1)
-
-
-def _width(module: torch.nn.Module) -> int:
-    """Units of a module's input."""
-    return getattr(module, "in_features", None) or module.weight.shape[0]

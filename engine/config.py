@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 from traces.errors import UnknownName, UserError
 
 EVALUATION_SCENES = 1000  # scene seeds 0 to 999; training uses 10,000 and up
+KEEP = ("frames", "base-log-prob")
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,8 @@ class RecordConfig:
     capture: tuple[str, ...] = ("standard",)
     """what is recorded inside the policy: presets and sites, see `presets`"""
     keep: tuple[str, ...] = ()
-    """what else is kept: frames, the policy's own pictures at every decision, lossless"""
+    """what else is kept: frames, the policy's own pictures at every decision, lossless;
+    base-log-prob, of steered decisions under the unsteered policy (a second pass each)"""
     out: str = "traces"
     """folder of the traces"""
     shard_episodes: int = 0
@@ -38,6 +40,11 @@ class RecordConfig:
     """bytes after which, likewise"""
     shard_seconds: float = 600.0
     """seconds after which, likewise"""
+
+    @property
+    def keeps_base(self) -> bool:
+        """Whether steered decisions are scored under the unsteered policy, too."""
+        return "base-log-prob" in self.keep
 
     @classmethod
     def from_dict(cls, values: dict) -> "RecordConfig":
@@ -58,8 +65,8 @@ class RecordConfig:
                 f"(0 to {EVALUATION_SCENES - 1}); seed + episodes must be at most "
                 f"{EVALUATION_SCENES}"
             )
-        if unknown := set(self.keep) - {"frames"}:
-            raise UnknownName("thing to keep", min(unknown), ["frames"])
+        if unknown := set(self.keep) - set(KEEP):
+            raise UnknownName("thing to keep", min(unknown), KEEP)
         if self.video not in ("", "mp4", "gif"):
             raise UserError(f"video {self.video!r}: expected mp4 or gif")
 

@@ -1,6 +1,6 @@
-"""The only place that registers forward hooks: taps read a module's input, edits change it.
+"""The only place that registers forward hooks: taps read a module's input, edits change a module.
 
-Both are context managers that remove their hook on any exit, and both count how often they fired,
+All are context managers that remove their hook on any exit, and all count how often they fired,
 because a hook on a module that lerobot never calls would stay silent.
 """
 
@@ -46,6 +46,22 @@ def edited(module: nn.Module, edit: Callable[[Tensor], Tensor]) -> Iterator[Call
         return (edit(args[0].clone()), *args[1:])
 
     handle = module.register_forward_pre_hook(hook)
+    try:
+        yield calls
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def rewritten(module: nn.Module, edit: Callable[[Tensor], Tensor]) -> Iterator[Calls]:
+    """Replace a module's output by `edit` of a copy of it each time it runs."""
+    calls = Calls()
+
+    def hook(_: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        calls.count += 1
+        return edit(output.clone())
+
+    handle = module.register_forward_hook(hook)
     try:
         yield calls
     finally:

@@ -13,7 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+from lerobot.policies.pretrained import PreTrainedPolicy
 
 from engine import sites
 from traces.errors import UnknownName, UserError
@@ -61,7 +61,7 @@ class Spec:
         return ".".join(parts)
 
 
-def chosen(policy: SmolVLAPolicy, wanted: Sequence[str]) -> list[Spec]:
+def chosen(policy: PreTrainedPolicy, wanted: Sequence[str]) -> list[Spec]:
     """Resolve presets and sites, in order, each once.
 
     Raises:
@@ -81,7 +81,7 @@ def chosen(policy: SmolVLAPolicy, wanted: Sequence[str]) -> list[Spec]:
     return list(unique.values())
 
 
-def _read(policy: SmolVLAPolicy, text: str) -> list[Spec]:
+def _read(policy: PreTrainedPolicy, text: str) -> list[Spec]:
     match = _SITE.fullmatch(text)
     if match is None:
         raise UserError(
@@ -99,7 +99,7 @@ def _read(policy: SmolVLAPolicy, text: str) -> list[Spec]:
         raise UserError(f"{text}: the {tower} has layers 0 to {n_layers - 1}")
     spec = Spec(tower, 0, match["kind"], TOKENS[tower][0])
     for option in (match["options"] or "").split(",") if match["options"] else ():
-        spec = _with(spec, option, text, policy.config.num_steps)
+        spec = _with(spec, option, text, sites.denoise_steps(policy))
     return [replace(spec, layer=layer) for layer in layers]
 
 

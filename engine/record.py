@@ -28,7 +28,7 @@ from engine.policies.smolvla import LoadedPolicy
 from engine.rollout import EpisodePlan, run_block
 from engine.runs import RUNS, new_run
 from traces.catalog import unused_path
-from traces.condition import Condition
+from traces.condition import BASELINE, Condition
 from traces.events import EventWriter
 from traces.schema import episode_uid
 from traces.shards import ClosedShard, Rotation, ShardedWriter
@@ -71,9 +71,21 @@ def record(
     """
     sampler = FlowSDE(loaded.policy.config.num_steps, config.noise_level)
     actors = [
-        Actor(loaded, sampler, config.replan, condition.intervention, config.capture)
+        Actor(
+            loaded,
+            sampler,
+            config.replan,
+            condition.intervention,
+            config.capture,
+            config.keeps_base,
+        )
         for condition in conditions
     ]
+    scenes = [
+        (plan.scene_seed, plan.init_state) for plan in episode_plans(config, run_id, BASELINE)
+    ]
+    for actor in actors:
+        actor.expect(scenes)
     cost = checked_cost(config, actors)
     folder = new_run(run_id, config, conditions) if finished is None else RUNS / run_id
     paths: list[Path] = []
@@ -221,6 +233,7 @@ def _header(config: RecordConfig, condition: Condition, actor: Actor, run_id: st
             "t_schedule": sampler.times(),
             "dims": actor.likelihood_dims,
             "why_nan": "the ODE sampler has no density" if sampler.deterministic else "",
+            "why_base_nan": actor.why_base_nan,
         },
         n_action_steps=config.replan,
         K=sampler.steps,

@@ -84,6 +84,7 @@ def replay(
         actor = Actor(loaded, sampler, config.replan, header.intervention)
         recorded = {str(uid): i for i, uid in enumerate(traces.episodes("uid")["uid"])}
         plans = episode_plans(config, header.run_id, header.condition)
+        actor.expect([(plan.scene_seed, plan.init_state) for plan in plans])
         wanted = [i for i, plan in enumerate(plans) if plan.uid in recorded]
         if len(wanted) != len(recorded):
             raise UserError(f"{path} has episodes that its configuration does not lead to")

@@ -36,12 +36,13 @@ def asked_like(
     loaded: LoadedPolicy,
     intervention: Intervention | None = None,
     wanted: Sequence[str] = ("standard",),
+    base_log_prob: bool = False,
 ) -> Actor:
     """An actor that samples and executes as the recording did."""
     with open_traces(path) as traces:
         header = traces.recordings()[0].header
     sampler = FlowSDE(header.K, float(header.likelihood.get("noise_level", 0.0)))
-    return Actor(loaded, sampler, header.n_action_steps, intervention, wanted)
+    return Actor(loaded, sampler, header.n_action_steps, intervention, wanted, base_log_prob)
 
 
 def rescore(
@@ -77,6 +78,10 @@ def rescore(
         with ShardedWriter(target, header, actor.capture.sites, object_names=names) as trace:
             trace.write_policy(0, 0, actor.loaded.sha256, str(actor.loaded.path))
             columns = traces.episodes()
+            scenes = zip(
+                columns["scene_seed"].tolist(), columns["init_state"].tolist(), strict=True
+            )
+            actor.expect(scenes)
             for row in range(traces.n_episodes):
                 episode = {name: values[row] for name, values in columns.items()}
                 episode["number"] = row - int(np.searchsorted(columns["file"], episode["file"]))
@@ -103,7 +108,10 @@ def requests_of(traces: TraceCollection, row: int, episode: dict) -> Iterator[Re
     for number, t in enumerate(decisions["t"]):
         pixels = {camera: items[number] for camera, items in pictures.items()}
         state = states[t].astype(np.float32)
-        request = Request(pixels, state, str(episode["instruction"]), key, number)
+        scene = int(episode["scene_seed"]), int(episode["init_state"])
+        request = Request(
+            pixels, state, str(episode["instruction"]), key, number, step=int(t), scene=scene
+        )
         if input_hash(request) != decisions["obs_hash"][number]:
             raise UserError(
                 f"episode {episode['uid']}: the input of decision {number} is not the recorded "
@@ -152,7 +160,7 @@ def _asked(traces: TraceCollection, row: int, episode: dict, actor: Actor) -> Ep
     rows = list(zip(steps["decision"], steps["chunk_offset"], strict=True))
     for name, source in (("action_policy", "action"), ("log_prob",) * 2, ("log_prob_base",) * 2):
         steps[name] = np.array([getattr(decided[d], source)[c] for d, c in rows])
-    steps["intervened"] = np.full(len(rows), actor.intervention is not None)
+    steps["intervened"] = np.array([decided[d].intervened for d, _ in rows], bool)
     counts = np.bincount(steps["decision"], minlength=len(decided))
     kept = {name: value for name, value in episode.items() if name in _given(EPISODES)}
     return EpisodeRecord(
@@ -208,7 +216,8 @@ def _header(source: TraceHeader, actor: Actor, run_id: str, path: Path | str) ->
         intervention=actor.intervention,
         normalisation={"action": actor.statistics},
         hook_map={site.name: site.module for site in actor.capture.sites},
-        likelihood=source.likelihood | {"dims": actor.likelihood_dims},
+        likelihood=source.likelihood
+        | {"dims": actor.likelihood_dims, "why_base_nan": actor.why_base_nan},
         recording="",
         shard=0,
     )

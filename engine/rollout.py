@@ -135,7 +135,13 @@ def _decide(actor: Actor, running: list[_Running]) -> None:
             seen = e.moment.observation
             state = policy_state(seen["robot_state"])
             requests[e.slot] = Request(
-                seen["pixels"], state, e.plan.instruction, e.plan.key, len(e.decisions)
+                seen["pixels"],
+                state,
+                e.plan.instruction,
+                e.plan.key,
+                decision=len(e.decisions),
+                step=len(e.sent),
+                scene=(e.plan.scene_seed, e.plan.init_state),
             )
     if not any(requests):
         return
@@ -181,7 +187,6 @@ def _record(e: _Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
         np.array([getattr(decisions[d], name)[c] for d, c in rows])
         for name in ("log_prob", "log_prob_base")
     )
-    steered = actor.intervention is not None
     plan, n_objects = e.plan, len(e.moment.objects)
     poses = np.concatenate([m.objects for m in e.moments])  # (T * objects, 7)
     return EpisodeRecord(
@@ -223,7 +228,7 @@ def _record(e: _Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
             "state": np.array([policy_state(r) for r in robots]),
             "contact": np.array([m.contact for m in e.moments]),
             "contact_force": np.array([m.contact_force for m in e.moments]),
-            "intervened": np.full(len(e.sent), steered),
+            "intervened": np.array([decisions[d].intervened for d, _ in rows]),
         },
         decisions={
             "t": np.array(starts),

@@ -80,6 +80,8 @@ NAME, SHA, UID, PATH, LONG, INSTRUCTION = (
     "text256",
 )
 
+UNSTEERED = "unsteered policy; where steered, only with `--keep base-log-prob`"
+
 POLICIES = (
     Field("policy_version", "int32", ("R",), "1", "number the other tables refer to"),
     Field("update", "int32", ("R",), "1", "training update that made these weights (0: untrained)"),
@@ -147,7 +149,7 @@ STEPS = (
     Field("action", "float32", ("T", "A"), "1", "as sent to the environment"),
     Field("action_policy", "float32", ("T", "A"), "1", "as the policy gave it, before clipping"),
     Field("log_prob", "float64", ("T",), "nat", "of this action row, policy that acted", fill=nan),
-    Field("log_prob_base", "float64", ("T",), "nat", "of it, unsteered policy", fill=nan),
+    Field("log_prob_base", "float64", ("T",), "nat", f"of it, {UNSTEERED}", fill=nan),
     Field("reward", "float64", ("T",), "1", "given for this step"),
     Field("ee_pos", "float64", ("T", "3"), "m", "end effector before the action, world"),
     Field("ee_quat", "float64", ("T", "4"), "1", "its orientation, xyzw, world"),
@@ -165,7 +167,7 @@ DECISIONS = (
     Field(
         "log_prob", "float64", ("D",), "nat", "of the sampled chain, policy that acted", fill=nan
     ),
-    Field("log_prob_base", "float64", ("D",), "nat", "of it, unsteered policy", fill=nan),
+    Field("log_prob_base", "float64", ("D",), "nat", f"of it, {UNSTEERED}", fill=nan),
     Field("noise_std", "float32", ("D", "K"), "1", "noise of each denoising step; 0: an ODE step"),
     Field("noise_key", UID, ("D",), "1", "episode's noise_key and the decision's number"),
     Field(

@@ -1,7 +1,10 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 
+from engine import sites
 from engine.actor import BATCH, Actor, action_statistics
 from engine.likelihoods.flow_sde import FlowSDE, log_prob
 from traces.intervention import Intervention, Site
@@ -67,33 +70,58 @@ def test_log_prob_covers_only_entries_that_reach_the_environment(loaded):
 
 
 def test_steering_changes_the_action_and_its_log_prob(loaded, requests, baseline):
-    steered = Actor(loaded, sde(loaded), intervention=overwrite()).decide(requests)
-    for one, other in zip(baseline, steered, strict=True):
+    actor = Actor(loaded, sde(loaded), intervention=overwrite(), base_log_prob=True)
+    for one, other in zip(baseline, actor.decide(requests), strict=True):
         np.testing.assert_array_equal(one.chain[0], other.chain[0])  # the same noise
         assert np.abs(one.action - other.action).max() > 1e-4
         assert not np.array_equal(other.log_prob, other.log_prob_base)
 
 
 def test_base_log_prob_is_that_of_the_unsteered_policy(loaded, requests):
-    actor = Actor(loaded, sde(loaded), intervention=overwrite())
+    actor = Actor(loaded, sde(loaded), intervention=overwrite(), base_log_prob=True)
     decisions = actor.decide(requests)
     chains = torch.from_numpy(np.stack([d.chain for d in decisions]))
     with torch.no_grad():
         velocity = Actor(loaded, sde(loaded))._velocity(actor._batch(requests))
         rows = log_prob(actor.sampler, velocity, chains, actor.likelihood_dims)[:, 0].numpy()
     np.testing.assert_allclose([d.log_prob_base[0] for d in decisions], rows, rtol=0, atol=1e-9)
+    assert not actor.why_base_nan
+
+
+def test_base_log_prob_is_unknown_where_steered_unless_asked_for(loaded, requests):
+    """The second pass doubles the cost of a call; rows that nothing acted on need none."""
+    actor = Actor(loaded, sde(loaded), intervention=overwrite(step_window=(0, 1)))
+    assert "--keep base-log-prob" in actor.why_base_nan
+    decisions = actor.decide([replace(r, step=i % 2) for i, r in enumerate(requests)])
+    for i, decision in enumerate(decisions):
+        assert decision.intervened == (i % 2 == 0)
+        assert np.isnan(decision.log_prob_base).all() == decision.intervened
+        if not decision.intervened:
+            np.testing.assert_array_equal(decision.log_prob, decision.log_prob_base)
 
 
 def test_steering_shows_in_what_is_captured(loaded, requests, baseline):
-    steered = Actor(loaded, sde(loaded), intervention=overwrite(5.0)).decide(requests)[0]
+    actor = Actor(loaded, sde(loaded), intervention=overwrite(5.0))
+    steered = actor.decide(requests)[0]
     mean = steered.activations["vlm.1.ffn_act"]
     np.testing.assert_allclose(mean[list(NEURONS)], 5.0, rtol=1e-6)
     per_token = steered.activations["vlm.1.ffn_act.steered"]
     assert per_token.shape[1] == len(NEURONS)
-    np.testing.assert_array_equal(per_token, 5.0)
+    mask = sites.prefix_mask(loaded.policy, actor._batch(requests))[0].numpy()
+    np.testing.assert_array_equal(per_token[mask], 5.0)
+    assert not (per_token[~mask] == 5.0).any()  # padding is left alone
     np.testing.assert_array_equal(  # what lies before it is untouched
         steered.activations["vlm.0.ffn_act"], baseline[0].activations["vlm.0.ffn_act"]
     )
+
+
+def test_steered_expert_neurons_are_captured_step_by_step(loaded, requests):
+    site = Site("expert", 2, NEURONS)
+    chosen = Intervention("e", "overwrite", (site,), 5.0, denoise_window=(1, 3))
+    steered = Actor(loaded, sde(loaded), intervention=chosen).decide(requests)[0]
+    values = steered.activations["exp.2.ffn_act.steered"]  # (K, H, N)
+    assert values.shape == (5, 10, len(NEURONS))
+    assert [(step == 5.0).all() for step in values] == [False, True, True, False, False]
 
 
 def test_observations_are_hashed_as_the_policy_sees_them(requests, baseline):

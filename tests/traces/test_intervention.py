@@ -7,7 +7,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from traces.errors import BadIntervention, UnknownName
-from traces.intervention import OPERATORS, TOKEN_GROUPS, Intervention, Site
+from traces.intervention import (
+    DIRECTION_OPERATORS,
+    OFFSET_OPERATORS,
+    OPERATORS,
+    PLAIN_OPERATORS,
+    TOKEN_GROUPS,
+    Donor,
+    Intervention,
+    Site,
+)
 
 finite = st.floats(allow_nan=False, allow_infinity=False)
 windows = st.none() | st.tuples(st.integers(0, 50), st.integers(51, 100))
@@ -17,23 +26,33 @@ json_values = st.recursive(
     max_leaves=5,
 )
 
+scenes = st.just("*") | st.integers(0, 999).map(str)
+donors = st.builds(Donor, st.text(min_size=1), st.dictionaries(scenes, st.text(), max_size=2))
+
 
 @st.composite
 def sites_for(draw, operator):
     layers = draw(st.lists(st.integers(0, 40), min_size=1, max_size=4, unique=True))
     sites = []
     for layer in layers:
-        neurons, vector = (), ()
-        if operator in ("add_direction", "project_out"):
+        neurons, vector, offset, kind = (), (), (), ""
+        if operator in DIRECTION_OPERATORS:
             vector = draw(st.lists(finite, min_size=1, max_size=5).filter(any))
+        elif operator == "patch" and draw(st.booleans()):
+            kind = "resid_post"
         else:
-            neurons = draw(st.lists(st.integers(0, 4000), min_size=1, max_size=5, unique=True))
-            size = len(neurons)
+            least = 0 if operator in PLAIN_OPERATORS else 1
+            numbers = st.lists(st.integers(0, 4000), min_size=least, max_size=5, unique=True)
+            neurons = draw(numbers)
+            each = st.lists(finite, min_size=len(neurons), max_size=len(neurons))
             if operator == "mean_ablation" or (
-                operator not in ("scale", "zero_ablation") and draw(st.booleans())
+                operator not in PLAIN_OPERATORS and draw(st.booleans())
             ):
-                vector = draw(st.lists(finite, min_size=size, max_size=size))
-        sites.append(Site(draw(st.sampled_from(["vlm", "expert"])), layer, neurons, vector))
+                vector = draw(each)
+            if operator in OFFSET_OPERATORS and draw(st.booleans()):
+                offset = draw(each)
+        tower = draw(st.sampled_from(["vlm", "expert"]))
+        sites.append(Site(tower, layer, neurons, vector, offset, kind))
     return tuple(sites)
 
 
@@ -52,6 +71,8 @@ def interventions(draw):
         denoise_window=draw(windows),
         sae_sha256="ab" * 32 if operator == "sae_feature" else "",
         provenance=draw(st.dictionaries(st.text(), json_values, max_size=3)),
+        every=draw(st.integers(1, 9)),
+        donor=draw(donors) if operator == "patch" else None,
     )
 
 
@@ -82,6 +103,8 @@ def test_fingerprint_is_of_what_acts():
         {"token_groups": ("state",)},
         {"step_window": (0, 5)},
         {"denoise_window": (0, 5)},
+        {"every": 2},
+        {"sites": (replace(FAST.sites[0], offset=(1.0, 2.0)), FAST.sites[1])},
     ):
         assert replace(FAST, **changes).fingerprint() != FAST.fingerprint()
 
@@ -122,6 +145,12 @@ def test_keys_of_later_versions_are_ignored():
         ({"coefficient": float("nan")}, "coefficient: expected finite numbers, found nan"),
         ({"coefficient": "much"}, "coefficient: expected finite numbers, found 'much'"),
         ({"token_groups": ()}, "at least one token group"),
+        ({"every": 0}, "every: expected 1 or larger"),
+        ({"sites": (Site("vlm", 1, (3,), (), (1.0, 2.0)),)}, "offset: expected 0 or 1 numbers"),
+        ({"sites": (Site("vlm", 1, (3,), kind="resid_post"),)}, "kind: expected none"),
+        ({"operator": "add", "sites": (Site("vlm", 1, (3,), (), (1.0,)),)}, "offset: expected "),
+        ({"operator": "patch"}, "donor: expected a recording for patch"),
+        ({"donor": Donor("x.h5")}, "none for other operators"),
         ({"step_window": (5, 5)}, "step_window: expected start before stop"),
         ({"denoise_window": (1, 2, 3)}, "denoise_window: expected two whole numbers"),
     ],
@@ -135,6 +164,46 @@ def test_contradictions_are_refused(changes, message):
 def test_a_direction_must_point_somewhere():
     with pytest.raises(BadIntervention, match="a direction for add_direction"):
         Intervention("d", "add_direction", (Site("vlm", 1, (), (0.0, 0.0)),), 1.0)
+
+
+@pytest.mark.parametrize("operator", PLAIN_OPERATORS)
+def test_no_neurons_mean_the_whole_layer(operator):
+    donor = Donor("x.h5") if operator == "patch" else None
+    whole = Intervention("w", operator, (Site("vlm", 1),), 0.5, donor=donor)
+    assert Intervention.from_json(whole.to_json()) == whole
+    assert whole.kind(whole.sites[0]) == "ffn_act"
+
+
+def test_a_donor_names_scenes_and_episodes():
+    with pytest.raises(BadIntervention, match="scene seed"):
+        Donor("x.h5", {"first": "run/u0"})
+    with pytest.raises(BadIntervention, match="the path of a trace"):
+        Donor("")
+    text = Intervention("p", "patch", (Site("vlm", 1),), 1.0, donor=Donor("x.h5")).to_json()
+    with pytest.raises(BadIntervention, match="also path"):
+        Intervention.from_json(text.replace('"path"', '"file"'))
+
+
+def test_windows_and_every_count_decisions():
+    """Asked every 5 steps: decisions at 0, 5, 10, 15, 20."""
+    chosen = replace(FAST, step_window=(3, 20), every=2)
+    assert [d for d in range(5) if chosen.acts_at(5 * d, d)] == [2]
+    assert [d for d in range(5) if replace(chosen, every=1).acts_at(5 * d, d)] == [1, 2, 3]
+    assert [d for d in range(5) if replace(FAST, every=3).acts_at(5 * d, d)] == [0, 3]
+
+
+def test_a_null_control_says_so():
+    assert not FAST.is_null_control
+    assert replace(FAST, provenance={"control": "null"}).is_null_control
+
+
+def test_files_of_version_0_1_load():
+    old = json.loads(FAST.to_json())
+    for later in ("every", "donor"):
+        del old[later]
+    for site in old["sites"]:
+        del site["offset"], site["kind"]
+    assert Intervention.from_json(json.dumps(old)) == FAST
 
 
 @pytest.mark.parametrize("neurons", [(3, 3), (-1,), (1.5,), (True,), ("a",)])

@@ -105,7 +105,7 @@ def _asked_again(
 
     paths = []
     for condition in conditions:
-        actor = asked_like(file, loaded, condition.intervention, config.capture)
+        actor = asked_like(file, loaded, condition.intervention, config.capture, config.keeps_base)
         paths += rescore(file, actor, config.out, run_id, progress)
     return paths
 

@@ -40,7 +40,12 @@ OPTIONS = (
         metavar="PRESET|SITE",
         help="light, standard, full or a site such as vlm.3.ffn_act:tokens=language; repeatable.",
     ),
-    click.option("--keep", multiple=True, metavar="frames", help="Keep the policy's own pictures."),
+    click.option(
+        "--keep",
+        multiple=True,
+        metavar="frames|base-log-prob",
+        help="Keep the policy's own pictures; score steered actions under the unsteered policy, too.",
+    ),
     click.option("--out", default="traces", show_default=True, help="Folder of the traces."),
     click.option("--shard-episodes", type=int, default=0, help="Episodes a file; 0: no limit."),
     click.option("--shard-bytes", type=int, default=2**30, help="Bytes a file; default: 1 GiB."),
