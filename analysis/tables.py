@@ -40,7 +40,7 @@ SCHEMA = {
     "task": pl.String,
     "instruction": pl.String,
     "sampler": pl.String,  # name, for people
-    "sampler_id": pl.String,  # hash of everything the likelihood says about itself
+    "sampler_id": pl.String,  # hash of what the likelihood says about itself, reasons aside
     "K": pl.Int32,
     "replan": pl.Int32,
     "role": pl.String,  # baseline, prompt, steered, random or null: see `traces.condition`
@@ -171,7 +171,8 @@ def _rows(name: str, trace: TraceReader) -> list[tuple]:
 
 
 def _header_columns(header: TraceHeader) -> dict[str, object]:
-    likelihood = json.dumps(header.likelihood, sort_keys=True)
+    how = {key: value for key, value in header.likelihood.items() if not key.startswith("why")}
+    likelihood = json.dumps(how, sort_keys=True)
     columns: dict[str, object] = {
         "run_id": header.run_id,
         "kind": header.kind,

@@ -44,7 +44,7 @@ OPTIONS = (
         "--keep",
         multiple=True,
         metavar="frames|base-log-prob",
-        help="Keep the policy's own pictures; score steered actions under the unsteered policy, too.",
+        help="Keep the policy's own pictures; score steered actions without steering, too.",
     ),
     click.option("--out", default="traces", show_default=True, help="Folder of the traces."),
     click.option("--shard-episodes", type=int, default=0, help="Episodes a file; 0: no limit."),
