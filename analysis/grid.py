@@ -13,7 +13,7 @@ from analysis.clusters import choose_cluster
 from analysis.controls import with_controls
 from traces.condition import BASELINE, Condition
 from traces.errors import UserError
-from traces.intervention import Intervention, Site
+from traces.intervention import TOKEN_GROUPS, Donor, Intervention, Site
 
 COUNTERFACTUALS = {
     "empty": "",
@@ -91,6 +91,34 @@ def ablation_arms(blocks: Iterable[tuple[str, int, bool]]) -> list[Condition]:
         off = Intervention(f"{tower} {layer} off", "zero_ablation", (site,), 0.0)
         arms.append(Condition(off if reaches else replace(off, provenance={"control": "null"})))
     return arms
+
+
+def patch_arms(donor: str, blocks: Sequence[tuple[str, int, bool]], what: str) -> list[Condition]:
+    """Feed-forward activations of another recording put in, decision by decision.
+
+    Args:
+        donor: a trace of the same scenes that recorded the blocks token by token.
+        blocks: tower, layer, and whether it reaches the action; one that does not is the null
+            control of all the others.
+        what: name of the donor on screen.
+
+    Returns:
+        Each block alone on all tokens, then all of them together on each group of tokens.
+    """
+    arms = []
+    for tower, layer, reaches in blocks:
+        patch = _patch(donor, [(tower, layer)], f"{tower} {layer} of {what}")
+        arms.append(Condition(patch if reaches else replace(patch, provenance={"control": "null"})))
+    live = [(tower, layer) for tower, layer, reaches in blocks if reaches]
+    for group in TOKEN_GROUPS:
+        patch = _patch(donor, live, f"{group} tokens of {what}")
+        arms.append(Condition(replace(patch, token_groups=(group,))))
+    return arms
+
+
+def _patch(donor: str, places: Sequence[tuple[str, int]], name: str) -> Intervention:
+    sites = tuple(Site(tower, layer) for tower, layer in places)
+    return Intervention(name, "patch", sites, 0.0, donor=Donor(donor))
 
 
 def prompt_arms(names: Sequence[str] = tuple(COUNTERFACTUALS)) -> list[Condition]:

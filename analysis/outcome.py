@@ -178,7 +178,7 @@ def _specificity(
     randoms = controls.filter(
         pl.col("role") == "random",
         pl.col("matched_to") == first["family"],
-        pl.col("alpha") == first["alpha"],
+        pl.col("alpha").eq_missing(pl.lit(first["alpha"])),
     )
     nulls = controls.filter(pl.col("role") == "null")  # one matched to nothing serves all
     if randoms.is_empty() and nulls.is_empty():

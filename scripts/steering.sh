@@ -31,6 +31,7 @@ sweep sizes sizes --episodes 20 --steer fast,slow --layer 0 --size 5,10,20,40 --
   --controls none
 sweep ablation ablation --episodes 20 --ablate vlm,expert
 sweep prompts prompts --episodes 20 --prompts all
+sweep patch patch --episodes 20 --patch push_cube_to_zone
 
 cd ../..
 .venv/bin/python -P scripts/steering_card.py

@@ -112,6 +112,7 @@ def main() -> None:
     texts |= section(args.traces, "sizes", ("cluster-size",))
     texts |= section(args.traces, "ablation", ("conditions",))
     texts |= section(args.traces, "prompts", ())
+    texts |= section(args.traces, "patch", ())
     (DOCS / "steering.md").write_text(TEMPLATE.read_text().format(**texts))
 
 

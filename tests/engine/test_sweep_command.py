@@ -16,6 +16,7 @@ BAD = [
     (["--steer", "fast", "--layer", "77"], "no layer 77"),
     (["--ablate", "vlmm"], "vlm"),
     (["--prompts", "rude"], "negated"),
+    (["--patch", "lift_cube"], "the task itself"),
     (["--resume", "nowhere"], "no run 'nowhere'"),
 ]
 SHORT = ["--episodes", "1", "--replan", "10", "--capture", "light"]
@@ -58,6 +59,19 @@ def test_a_grid_is_recorded_and_goes_on_where_it_stopped(here, capsys):
     assert sorted(json.loads(printed.out)["files"]) == sorted(files)
     assert lost.exists()
     assert before == {path: (here / path).read_bytes() for path in before}
+
+
+def test_patching_across_tasks_acts_and_its_null_does_not(here, capsys):
+    asked = ["--patch", "push_cube_to_zone", *SHORT, "--name", "p", "--json"]
+    assert run(["sweep", *asked]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert run(["analyze", *files, "--json"]) == 0
+    found = {c["label"]: c for c in json.loads(capsys.readouterr().out)["conditions"]}
+    assert len(found) == 1 + 6 + 3  # baseline, each layer, each group of tokens
+    assert found["vlm 5 of push_cube_to_zone"]["role"] == "null"
+    live = found["vlm 1 of push_cube_to_zone"]
+    assert (live["alpha"], live["specificity"]["null_equal"]) == (None, 1)
+    assert live["meed_cm"] != found["baseline"]["meed_cm"]
 
 
 def test_other_weights_do_not_go_on(here, capsys):

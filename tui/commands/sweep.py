@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from traces.condition import Condition
+from traces.condition import BASELINE, Condition
 from traces.errors import UnknownName, UserError
 from tui.commands.recording import (
     config_of,
@@ -18,6 +18,7 @@ from tui.commands.recording import (
 from tui.terminal import Exit, one_line
 
 if TYPE_CHECKING:
+    from engine.config import RecordConfig
     from engine.policies.smolvla import LoadedPolicy
 
 TOWERS = ("vlm", "expert")
@@ -36,6 +37,7 @@ TOWERS = ("vlm", "expert")
       vla-trace sweep --steer fast --layer all --size 5,10,20 --alpha 8
       vla-trace sweep --ablate vlm,expert              each feed-forward block silenced
       vla-trace sweep --prompts all                    empty, negated, other object, fast, slow
+      vla-trace sweep --patch push_cube_to_zone        activations of another task put in
       vla-trace sweep --resume RUN
     """,
 )
@@ -48,6 +50,7 @@ TOWERS = ("vlm", "expert")
 )
 @click.option("--ablate", default="", metavar="TOWERS", help="Silence each layer: vlm, expert.")
 @click.option("--prompts", default="", metavar="NAMES|all", help="Tell the policy something else.")
+@click.option("--patch", default="", metavar="TASK", help="Put in activations of another task.")
 @click.option("--resume", default="", metavar="RUN", help="Go on with a run that was stopped.")
 @recording_options
 def command(
@@ -58,6 +61,7 @@ def command(
     controls: str,
     ablate: str,
     prompts: str,
+    patch: str,
     resume: str,
     name: str,
     as_json: bool,
@@ -67,8 +71,10 @@ def command(
     if resume:
         return _resumed(resume, as_json)
     doses, sizes = doses_of(_list(alpha)), _numbers("--size", size)
-    if not (steer or ablate or prompts):
-        raise UserError("nothing to sweep: give --steer CONCEPTS, --ablate TOWERS or --prompts all")
+    if not (steer or ablate or prompts or patch):
+        raise UserError(
+            "nothing to sweep: give --steer CONCEPTS, --ablate TOWERS, --prompts all, --patch TASK"
+        )
     run_id = run_id_of(name, "sweep")
     config = config_of(**options)
     loaded = load(config.policy)
@@ -79,6 +85,8 @@ def command(
         arms += _ablations(loaded, _list(ablate))
     if prompts:
         arms += _prompts(_list(prompts))
+    if patch:
+        arms += _patches(loaded, config, patch, run_id)
     from analysis.grid import once
 
     conditions = once(arms)
@@ -136,16 +144,40 @@ def _steered(
 
 def _ablations(loaded: "LoadedPolicy", towers: list[str]) -> list[Condition]:
     from analysis.grid import ablation_arms
-    from engine import sites
 
     for tower in towers:
         if tower not in TOWERS:
             raise UnknownName("tower", tower, TOWERS)
-    return ablation_arms(
+    return ablation_arms(block for tower in towers for block in _blocks(loaded, tower))
+
+
+def _patches(
+    loaded: "LoadedPolicy", config: "RecordConfig", task: str, run_id: str
+) -> list[Condition]:
+    """Record the other task on the same scenes, then lay out what of it is put in."""
+    from dataclasses import replace
+
+    from analysis.grid import patch_arms
+    from engine.envs import load_suite
+
+    suite = load_suite(config.suite)
+    other = suite.task_id_of(task)
+    if other == config.task_id:
+        raise UserError(f"--patch {task}: that is the task itself; give another one")
+    sites = "vlm.*.ffn_act:keep=each,dtype=float32"
+    donor = replace(config, task_id=other, capture=(sites,))
+    donor_path = record_conditions(donor, loaded, [BASELINE], f"{run_id}-donor")[0]
+    return patch_arms(str(donor_path), _blocks(loaded, "vlm"), suite.TASKS[other].name)
+
+
+def _blocks(loaded: "LoadedPolicy", tower: str) -> list[tuple[str, int, bool]]:
+    """Tower, layer, and whether its feed-forward block reaches the action."""
+    from engine import sites
+
+    return [
         (tower, layer, sites.reaches_action(loaded.policy, tower, layer))
-        for tower in towers
         for layer in range(len(sites.layers(loaded.policy, tower)))
-    )
+    ]
 
 
 def _prompts(names: list[str]) -> list[Condition]:
