@@ -79,7 +79,7 @@ def test_steered_recordings_are_left_out(traces, recorded, tmp_path):
     both = activity((recorded, other), SHA, LAYER)
     alone = activity((recorded,), SHA, LAYER)
     assert both.rows.equals(alone.rows)
-    assert "1 steered recordings left out" in both.notes[0]
+    assert both.notes[0] == "steered recordings left out, being unnatural: 1"
     with pytest.raises(UserError, match="all of these traces are steered"):
         activity((other,), SHA, LAYER)
 
