@@ -64,6 +64,7 @@ BAD = {
     "cluster fast --size 400": "holds 1 to 384",
     "cluster fast --neuron 3": "expected LAYER:NEURON",
     "cluster fast --neuron 3:999": "no neuron 3:999",
+    "cluster fast --neuron 3:9 --layer 2": "is not in --layer 2",
     "cluster fast --neuron 5:1": "cannot change the action",
     "cluster fast --accept 1:2 --reject 1:2": "both wanted and rejected",
     "cluster fast --by magic": "neighbours, score",
