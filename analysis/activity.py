@@ -85,7 +85,7 @@ def _natural(traces: TraceCollection) -> tuple[np.ndarray, list[str]]:
         raise UserError("all of these traces are steered; give a baseline: vla-trace record")
     notes = list(traces.notes)
     if steered.any():
-        notes.append(f"{steered.sum()} steered recordings left out: theirs are not natural values")
+        notes.append(f"steered recordings left out, being unnatural: {steered.sum()}")
     recording = traces.episodes("n_steps")["recording"]
     return ~steered[recording][traces.decisions("episode")["episode"]], notes
 

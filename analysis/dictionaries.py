@@ -7,6 +7,7 @@ feed-forward block. Both published forms are read, the first is written:
     high_cluster: [38526, 40653]
 """
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -115,8 +116,8 @@ def _dictionary(path: Path | str, name: str, given: object) -> Dictionary:
         raise UserError(f"{path}: '{name}' should be {{flat index: [tokens]}} or [flat index, ...]")
     neurons = {}
     for flat, tokens in given.items():
-        if not (isinstance(flat, str) and flat.isascii() and flat.isdigit()):
-            raise UserError(f"{path}: '{name}' holds {flat!r}, which is no flat index of a neuron")
+        if not re.fullmatch(r"\d{1,30}", str(flat), re.ASCII):
+            raise UserError(f"{path}: '{name}' holds {flat[:20]!r}, which is no flat index")
         neurons[int(flat)] = tuple(map(str, tokens)) if isinstance(tokens, list) else (str(tokens),)
     return neurons
 

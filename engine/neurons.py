@@ -17,7 +17,7 @@ import polars as pl
 import torch
 from safetensors import safe_open
 from torch import Tensor
-from torch.nn.functional import normalize
+from torch.nn.functional import embedding_bag, normalize
 
 from engine import sites
 from engine.neuron_cache import USUAL, NeuronTable, Variant, cached, stored
@@ -26,7 +26,7 @@ from engine.policies.smolvla import LoadedPolicy
 from traces.errors import UserError
 
 TOP, BOTTOM = 30, 10
-BATCH = 256
+BATCH = 512
 """Neurons at a time: their logits are all that is ever held of the whole vocabulary."""
 
 RANDOM_DIRECTIONS = 512
@@ -140,8 +140,9 @@ def lm_head_checks(loaded: LoadedPolicy) -> dict:
             )
     if not 0 < float(unembedding.float().std()) < torch.inf:
         raise UserError(f"policy {loaded.name!r}: lm_head is empty, so neurons have no words")
-    cosine = torch.cosine_similarity(unembedding.float(), embedding.float(), dim=1).mean()
-    return {"in_checkpoint": in_checkpoint, "tied": tied, "cosine": float(cosine)}
+    cosines = torch.cosine_similarity(unembedding.float(), embedding.float(), dim=1)
+    known = unembedding.any(dim=1) & embedding.any(dim=1)  # padding has no direction
+    return {"in_checkpoint": in_checkpoint, "tied": tied, "cosine": float(cosines[known].mean())}
 
 
 @torch.no_grad()
@@ -149,12 +150,11 @@ def compute(
     weights: Readout, variant: Variant = USUAL, progress: Progress | None = None
 ) -> pl.DataFrame:
     """The table, computed from the weights; columns as in `neuron_table`."""
-    unembedding = _unembedding(weights, variant)
+    project = _Projection(_unembedding(weights, variant), variant.token_norm)
     words, pieces = pl.Series(weights.words), pl.Series(weights.pieces)
     frames = []
     for layer, down_proj in enumerate(weights.values):
-        batches = down_proj.float().T.split(BATCH)
-        found = [_projected(batch, unembedding, variant.token_norm) for batch in batches]
+        found = [project(batch) for batch in down_proj.float().T.split(BATCH)]
         columns = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
         frames.append(_frame(layer, weights.reach[layer], columns, words, pieces))
         if progress:
@@ -181,37 +181,52 @@ def _unembedding(weights: Readout, variant: Variant) -> Tensor:
     return unembedding * weights.final_norm.float() if variant.fold_norm else unembedding
 
 
-def _projected(values: Tensor, unembedding: Tensor, token_norm: str) -> dict[str, np.ndarray]:
-    """What some value vectors (B, d) spell through an unembedding (V, d)."""
-    logits = values @ unembedding.T  # (B, V)
-    top = logits.topk(min(TOP, len(unembedding)), dim=1)
-    bottom = logits.topk(min(BOTTOM, len(unembedding)), dim=1, largest=False)
-    weight = top.values.softmax(dim=1)
-    tokens = unembedding[top.indices]  # (B, TOP, d)
-    if token_norm == "l2":
-        tokens = normalize(tokens, dim=2)
-    embedding = normalize(torch.einsum("bk,bkd->bd", weight, tokens), dim=1)
-    found = {
-        "v_norm": values.norm(dim=1),
-        "entropy": _entropy(logits.sub_(top.values[:, :1])),
-        "weight_entropy": _entropy(top.values - top.values[:, :1]),
-        "top_ids": top.indices.int(),
-        "top_logits": top.values,
-        "bottom_ids": bottom.indices.int(),
-        "bottom_logits": bottom.values,
-        "embedding": embedding,
-    }
-    return {name: tensor.numpy() for name, tensor in found.items()}
+class _Projection:
+    """What value vectors spell through an unembedding (V, d).
+
+    Memory for the logits is taken once: fresh pages cost more than what is done with them.
+    """
+
+    def __init__(self, unembedding: Tensor, token_norm: str) -> None:
+        self.unembedding = unembedding
+        lengths = unembedding.norm(dim=1).clamp_min(1e-12)  # (V,)
+        self.shares = lengths.reciprocal() if token_norm == "l2" else torch.ones_like(lengths)
+        self.logits, self.odds = torch.empty(2, BATCH, len(unembedding))
+
+    def __call__(self, values: Tensor) -> dict[str, np.ndarray]:
+        """Columns of the table for some value vectors (B, d)."""
+        logits, odds = self.logits[: len(values)], self.odds[: len(values)]
+        torch.mm(values, self.unembedding.T, out=logits)
+        top = logits.topk(min(TOP, logits.shape[1]), dim=1)
+        bottom = logits.topk(min(BOTTOM, logits.shape[1]), dim=1, largest=False)
+        weight = top.values.softmax(dim=1)
+        embedding = embedding_bag(
+            top.indices,
+            self.unembedding,
+            per_sample_weights=weight * self.shares[top.indices],
+            mode="sum",
+        )
+        found = {
+            "v_norm": values.norm(dim=1),
+            "entropy": _entropy(logits.sub_(top.values[:, :1]), odds),
+            "weight_entropy": torch.special.entr(weight).sum(dim=1),
+            "top_ids": top.indices.int(),
+            "top_logits": top.values,
+            "bottom_ids": bottom.indices.int(),
+            "bottom_logits": bottom.values,
+            "embedding": normalize(embedding, dim=1),
+        }
+        return {name: tensor.numpy() for name, tensor in found.items()}
 
 
-def _entropy(logits: Tensor) -> Tensor:
-    """Entropy [nats] of the softmax of (B, n) logits z whose largest is 0.
+def _entropy(logits: Tensor, odds: Tensor) -> Tensor:
+    """Entropy [nats] of the softmax of (B, V) logits z whose largest is 0; both are used up.
 
     H = ln sum e^z - (sum z e^z) / (sum e^z)
     """
-    odds = logits.exp()
+    torch.exp(logits, out=odds)
     total = odds.sum(dim=1)
-    return total.log() - torch.linalg.vecdot(odds, logits) / total
+    return total.log() - logits.mul_(odds).sum(dim=1) / total
 
 
 def _frame(

@@ -89,7 +89,7 @@ def record(run_id, number, chosen, steered):
         "tokens": np.zeros((n, W), int),
         "token_mask": np.ones((n, W), bool),
     }
-    activations = {SITE.name: np.ones((n, 4), np.float32)}
+    activations = {SITE.name: chosen.pop("ffn_act", np.ones((n, 4), np.float32))}
     return EpisodeRecord(columns | chosen, steps, decisions, activations)
 
 

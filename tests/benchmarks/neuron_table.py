@@ -37,9 +37,9 @@ def weights(layers: int) -> Readout:
     )
 
 
-def product(values: torch.Tensor, unembedding: torch.Tensor, batch: int) -> None:
-    for part in values.T.split(batch):
-        part @ unembedding.T
+def product(values: torch.Tensor, unembedding: torch.Tensor, out: torch.Tensor) -> None:
+    for part in values.T.split(len(out)):
+        torch.mm(part, unembedding.T, out=out[: len(part)])
 
 
 def seconds(work: Callable[[], object]) -> tuple[float, object]:
@@ -59,6 +59,7 @@ if __name__ == "__main__":
     whole = weights(layers)
     before = peak_gb()
     frames, batched, at_once, table = [], 0.0, 0.0, 0.0
+    some, all_of = (torch.empty(n, TOKENS) for n in (BATCH, NEURONS))  # pages come when written
     peak = before
     for layer, values in enumerate(whole.values):
         one = replace(whole, values=[values], reach=[whole.reach[layer]])
@@ -69,28 +70,29 @@ if __name__ == "__main__":
             spent, rows = seconds(lambda: pl.concat(frames))
             table += spent
             peak = peak_gb()
-        batched += seconds(lambda v=values: product(v, whole.unembedding, BATCH))[0]
+        batched += seconds(lambda v=values: product(v, whole.unembedding, some))[0]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["XDG_CACHE_HOME"] = folder
         file, _ = seconds(lambda: stored(rows, "random", USUAL, {}))
         peak_file = peak_gb()
         again, _ = seconds(lambda: cached("random", USUAL).rows.drop("embedding").collect())
         size = sum(path.stat().st_size for path in Path(folder).rglob("*.parquet"))
+    product(whole.values[0], whole.unembedding, all_of)
     for values in whole.values:  # last: a layer at once holds 0.5 GB of logits
-        at_once += seconds(lambda v=values: product(v, whole.unembedding, NEURONS))[0]
+        at_once += seconds(lambda v=values: product(v, whole.unembedding, all_of))[0]
     bare = min(batched, at_once)
     print(
         f"neuron_table on {platform.machine()}, {torch.get_num_threads()} threads: {layers} layers "
-        f"of {NEURONS} neurons, width {WIDTH}, {TOKENS} tokens; weights {before:.2f} GB resident"
+        f"of {NEURONS} neurons, width {WIDTH}, {TOKENS} tokens; {before:.2f} GB before it starts"
     )
-    print(f"{'':<34}{'s':>8}{'x product':>11}{'GB beside weights':>20}")
+    print(f"{'':<34}{'s':>8}{'x product':>11}{'peak GB':>9}{'of it new':>11}")
     for name, spent, held in (
         (f"product, {BATCH} neurons at a time", batched, None),
         ("product, a layer at once", at_once, None),
-        ("table", table, peak - before),
-        (f"table and file of {size / 1e6:.0f} MB", table + file, peak_file - before),
+        ("table", table, peak),
+        (f"table and file of {size / 1e6:.0f} MB", table + file, peak_file),
         ("reading the file, no embeddings", again, None),
     ):
-        held_gb = "" if held is None else f"{held:.2f}"
-        print(f"{name:<34}{spent:8.1f}{spent / bare:11.2f}{held_gb:>20}")
+        memory = "" if held is None else f"{held:9.2f}{held - before:11.2f}"
+        print(f"{name:<34}{spent:8.1f}{spent / bare:11.2f}{memory}")
     print("asked: table at most 2.00 x the product, under 3.00 GB")

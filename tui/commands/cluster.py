@@ -115,7 +115,8 @@ def _chosen(
     by: str,
     across: bool,
     against: str | None,
-    **size_layer_alpha: object,
+    layer: int | None,
+    **size_and_alpha: object,
 ) -> "tuple[Intervention, list[str]]":
     """The cluster that was asked for, and what to say of it."""
     from analysis.clusters import Choice, choose_cluster
@@ -123,6 +124,8 @@ def _chosen(
     source = _places("--neuron", (neuron,) if neuron else ())
     if len(source) > 1:
         raise UserError(f"--neuron {one_line(neuron)!r}: one neuron is the source; add --accept")
+    if source and layer not in (None, source[0][0]):
+        raise UserError(f"--neuron {one_line(neuron)} is not in --layer {layer}; leave one out")
     choice = Choice(
         source=source[0] if source else None,
         by=by,
@@ -133,7 +136,12 @@ def _chosen(
         against=against,
     )
     cluster = choose_cluster(
-        rows, concept, checkpoint_sha256=facts["sha256"], choice=choice, **size_layer_alpha
+        rows,
+        concept,
+        checkpoint_sha256=facts["sha256"],
+        layer=layer,
+        choice=choice,
+        **size_and_alpha,
     )
     known = cluster.provenance
     counted = f"{known['size']} steered neurons, the source {known['neurons'][0]} included"

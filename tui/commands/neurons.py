@@ -293,7 +293,7 @@ def _print(found: "pl.DataFrame", query: "Query") -> None:
     for name in ("act_mean", "act_std", "act_positive", "act_max", "speed_r", "speed_p"):
         if name in found.columns:
             shown = ["–" if value is None else f"{value:.3g}" for value in found[name]]
-            columns.append((name.removeprefix("act_"), shown))
+            columns.append((name, shown))
     if not query.concept:
         columns.append(("speaks of", spoken(found)))
     print_table(columns, found["top_tokens"].to_list())
