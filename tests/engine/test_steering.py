@@ -158,7 +158,7 @@ def test_residual_operators_follow_their_formula(name):
 
 @pytest.mark.parametrize("tower", sites.TOWERS)
 def test_the_residual_stream_itself_is_written(loaded, requests, tower):
-    """Read where the next layer reads it: x + c d after adding, none of d after projecting."""
+    """Read where the next layer reads it: x + c d after adding, then nothing along d."""
     width, layer = (128, 2) if tower == "vlm" else (96, 3)
     mask, steering = whole_batch(loaded, requests)
     module, _ = sites.residual_reader(loaded.policy, layer, tower)
