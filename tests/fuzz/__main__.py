@@ -1,7 +1,7 @@
 """Thousands of damaged traces through everything that reads traces.
 
-Asked: no traceback, no crash, no hang over 5 s of CPU time, no memory over 1 GB, no file outside opened, and
-the damaged file never changed.
+Asked: no traceback, no crash, no hang over 5 s of CPU time, no memory over 1 GB, no file outside
+opened, and the damaged file never changed.
 
     python tests/fuzz [CASES] [FIRST]     cases FIRST, FIRST + 1, ...; one prints all about itself
 """
@@ -47,9 +47,9 @@ def command(*words: object) -> None:
 
 def screens(folder: Path) -> None:
     """Load what the screens show of a folder."""
-    for run in Library(folder).poll(time.time(), budget_s=60):
-        summarise_run(run)
-        for episode in run.episodes[:2]:
+    for shown in Library(folder).poll(time.time(), budget_s=60):
+        summarise_run(shown)
+        for episode in shown.episodes[:2]:
             try:
                 read_tracks(episode.path, episode.row)
             except UserError:
