@@ -130,6 +130,8 @@ def _closed(path: Path) -> tuple[TraceHeader, dict[str, np.ndarray], np.ndarray]
         if told.get("format") != FORMAT:
             raise NotATrace(path, f"its attribute `format` is not '{FORMAT}'")
         columns = {name: _texts(file, name) for name in COLUMNS}
+        if len({len(rows) for rows in columns.values()}) > 1:
+            raise NotATrace(path, "the columns of episodes differ in length")
         return TraceHeader.from_attributes(told), columns, file["steps/ee_pos"][:]
     finally:
         file.close()

@@ -7,6 +7,8 @@ the episode ended in. A group's value is the mean of its episodes' values, so th
 weighs no more than a short one.
 """
 
+import math
+
 import numpy as np
 
 
@@ -21,7 +23,8 @@ def step_lengths_cm(ee_pos_world_m: np.ndarray, final_pos_world_m: np.ndarray) -
         (T,) lengths; empty when the episode has no step.
     """
     path = np.vstack([ee_pos_world_m, final_pos_world_m[None]]).astype(np.float64)  # (T+1, 3)
-    return 100 * np.linalg.norm(np.diff(path, axis=0), axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):  # a broken pose gives no finite length
+        return 100 * np.linalg.norm(np.diff(path, axis=0), axis=1)
 
 
 def meed_cm(step_cm: np.ndarray, first: int | None = None) -> float | None:
@@ -31,6 +34,6 @@ def meed_cm(step_cm: np.ndarray, first: int | None = None) -> float | None:
     looking like slow or fast motion.
     """
     lengths = np.asarray(step_cm, dtype=np.float64)[:first]  # (T,)
-    if len(lengths) == 0 or not np.isfinite(lengths).all():
-        return None
-    return float(lengths.mean())
+    with np.errstate(over="ignore"):
+        total = float(lengths.sum())
+    return total / len(lengths) if len(lengths) and math.isfinite(total) else None

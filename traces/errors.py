@@ -29,11 +29,17 @@ from pathlib import Path
 MANY_NAMES = 12
 """Lists of names up to this length are shown whole."""
 
+LONGEST = 2000
+"""Characters of a text that are shown: a damaged file may hold megabytes."""
+
 
 def shown(text: object) -> str:
-    """Return `text` on one line, with control characters escaped as in `repr`."""
+    """Return `text` on one line, control characters escaped as in `repr`, the end of it cut off."""
+    text = str(text)
+    if len(text) > LONGEST:
+        text = f"{text[:LONGEST]}…"
     return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(text)
+        c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )
 
 

@@ -25,6 +25,7 @@ JSON_ATTRIBUTES = (
     "likelihood",
 )
 MAX_SHARDS = 100_000
+MAX_NAME = 1000
 INTEGER_ATTRIBUTES = ("n_action_steps", "K", "H", "A", "Z", "language_length", "shard")
 
 
@@ -70,6 +71,8 @@ class TraceHeader:
         for name in ("run_id", "kind", "created_utc", "recording", "prompt"):
             if not isinstance(getattr(self, name), str):
                 raise BadRecord(name, "a text", type(getattr(self, name)).__name__)
+            if len(getattr(self, name)) > MAX_NAME:
+                raise BadRecord(name, f"at most {MAX_NAME} characters", len(getattr(self, name)))
         if not 0 <= self.shard < MAX_SHARDS:
             raise BadRecord("shard", f"0 to {MAX_SHARDS - 1}", self.shard)
         for name in INTEGER_ATTRIBUTES:

@@ -17,7 +17,7 @@ import numpy as np
 from traces.columns import merged, moments, no_moments
 from traces.errors import NewerFormat, NotATrace, UnknownName, UserError
 from traces.header import SiteInfo, TraceHeader
-from traces.safety import SafeGroup, opened, walk
+from traces.safety import DAMAGE, SafeGroup, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
 
 Columns = dict[str, np.ndarray]
@@ -41,7 +41,7 @@ class TraceReader:
         try:
             self.header = read_header(self.path, self._file)
             self.n_episodes, self.n_steps, self.n_decisions = self._complete()
-        except (KeyError, OSError, RuntimeError) as error:
+        except DAMAGE as error:
             self.close()
             raise NotATrace(self.path, f"it is damaged ({error})") from error
         except BaseException:
@@ -84,7 +84,9 @@ class TraceReader:
     def _length(self, table: str) -> int:
         """Return the rows that all columns of a table have (a crash may leave them uneven)."""
         group = self._file[table]
-        return min(len(group[name]) for name in _columns(table, group))
+        if not (columns := _columns(table, group)):
+            raise NotATrace(self.path, f"its table '{table}' has no columns")
+        return min(len(group[name]) for name in columns)
 
     def episodes(self, *columns: str) -> Columns:
         """Return columns of episodes/, one row per episode."""
@@ -311,6 +313,10 @@ def _site_info(path: Path, name: str, group: SafeGroup) -> SiteInfo:
         site = SiteInfo.from_attributes(group.attrs, str(group["values"].dtype))
         if site.name != name:
             raise ValueError(f"it calls itself {site.name}")
+        if group["values"].shape[1:] != site.shape:
+            raise ValueError(
+                f"its rows have the shape {group['values'].shape[1:]}, not {site.shape}"
+            )
         return site
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise NotATrace(path, f"activations/{name} does not say what it is ({error})") from error

@@ -22,6 +22,7 @@ from h5py import h5a, h5d, h5f, h5l, h5o, h5p, h5pl, h5s, h5t, h5z
 from h5py._objects import phil
 
 from traces.errors import MissingFile, NotATrace
+from traces.heaps import damaged_heap
 from traces.schema import OPTIONAL_TABLES, TABLES, Field, fields_of
 from traces.torn import GrowingDataset
 
@@ -68,6 +69,9 @@ def opened(path: Path, *, swmr: bool) -> SafeGroup:
             file = h5py.File(h5f.open(bytes(path), flags, _access()))
     except (OSError, RuntimeError) as error:
         raise NotATrace(path, _why(path, str(error))) from error
+    if why := damaged_heap(path):
+        file.close()
+        raise NotATrace(path, f"it is damaged ({why})")
     return SafeGroup(path, file, path.stat().st_size)
 
 
@@ -218,7 +222,10 @@ class SafeAttributes(Mapping):
             raise NotATrace(self._path, f"{self._place(name)} is neither number nor text")
         if n_bytes > ATTRIBUTE_BYTES:
             raise NotATrace(self._path, f"{self._place(name)} has {n_bytes} bytes")
-        return self._owner.attrs[name]
+        found = self._owner.attrs[name]
+        if isinstance(found, (str, bytes)) and len(found) > ATTRIBUTE_BYTES:
+            raise NotATrace(self._path, f"{self._place(name)} has {len(found)} characters")
+        return found
 
     def __contains__(self, name: object) -> bool:
         with self._limited():

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from traces.safety import FAILURES, SafeGroup
-from traces.scan import Fault
+from traces.scan import Fault, read_blocks
 
 NAMES = ("first_step", "n_steps", "first_decision", "n_decisions")
 
@@ -59,6 +59,20 @@ def stored_spans(file: SafeGroup, n_episodes: int) -> Spans:
     return Spans(*(file[f"episodes/{name}"][:n_episodes].astype(np.int64) for name in NAMES))
 
 
+def _readable_spans(file: SafeGroup, n_episodes: int) -> tuple[Spans, np.ndarray]:
+    """Return the spans that episodes/ gives, and which of them (E,) can be read; -1 elsewhere."""
+    found = np.full((len(NAMES), n_episodes), -1, np.int64)
+    unread = np.ones_like(found, bool)
+    for place, name in enumerate(NAMES):
+        try:
+            for start, block in read_blocks(file[f"episodes/{name}"], n_episodes):
+                found[place, start : start + len(block)] = block
+                unread[place, start : start + len(block)] = False
+        except FAILURES:
+            continue  # the structure says what is wrong with the column
+    return Spans(*found), ~unread.any(axis=0)
+
+
 def rebuilt_spans(file: SafeGroup, n_episodes: int) -> Spans:
     """Return the spans that the columns `episode` of steps/ and decisions/ give."""
     found = []
@@ -87,20 +101,17 @@ def find_spans(
     count = lengths["episodes"]
     if partial:
         count = _named(file, count)
-    try:
-        spans = stored_spans(file, count)
-        bad = spans.broken(lengths["steps"], lengths["decisions"])
-    except FAILURES:
-        spans, bad = None, np.ones(count, bool)  # the scan of the columns says what is damaged
-    if spans is not None and not bad.any():
+    spans, read = _readable_spans(file, count)
+    bad = spans.broken(lengths["steps"], lengths["decisions"])
+    if not bad.any():
         return spans, ~bad, []
     what = "give spans which leave their table or do not follow on the episode before"
-    faults = [Fault("episodes/first_step", what, np.flatnonzero(bad))] if spans else []
+    wrong = np.flatnonzero(bad & read)
+    faults = [Fault("episodes/first_step", what, wrong)] if len(wrong) else []
     try:
         rebuilt = rebuilt_spans(file, count)
     except FAILURES:
-        nothing = Spans(*np.zeros((4, count), np.int64)) if spans is None else spans
-        return nothing, ~bad, faults
+        return spans, ~bad, faults
     return rebuilt, ~rebuilt.broken(lengths["steps"], lengths["decisions"]), faults
 
 

@@ -1,4 +1,7 @@
-"""Read what a killed writer left of a chunk that it was writing again.
+"""Read an unfinished file: chunks that a killed writer was writing again, or that were cut off.
+
+Beyond the end of a file HDF5 reads zeros, and zeros have the checksum zero: in a file that was cut
+off, or copied in part, they would pass for values.  So it is looked where each chunk ends.
 
 A column's last chunk is rewritten in place whenever rows are added to it.  A process that is killed
 there leaves the new bytes up to some page of memory and the old ones after it, the old checksum
@@ -8,9 +11,12 @@ it is found out which rows the checksum vouches for, and the others are taken to
 
 from __future__ import annotations
 
+import os
+from functools import cached_property
+
 import h5py
 import numpy as np
-from h5py import h5z
+from h5py import h5d, h5z
 
 CHECKSUM_BYTES = 4
 MODULUS = 2**16 - 1
@@ -20,7 +26,8 @@ class GrowingDataset(h5py.Dataset):
     """A dataset of an unfinished file: torn chunks have the rows which they had before."""
 
     def __getitem__(self, args: object) -> np.ndarray:
-        """Read as any dataset; OSError where a chunk is damaged rather than torn."""
+        """Read as any dataset; OSError where a chunk is cut off, or damaged rather than torn."""
+        self._refuse_cut_off(args)
         try:
             return super().__getitem__(args)
         except OSError:
@@ -31,6 +38,40 @@ class GrowingDataset(h5py.Dataset):
                 start, stop, _ = slice(args.start, args.stop).indices(stop)
                 args = slice(None, None, args.step)
             return self._mended(start, stop)[args]
+
+    def _refuse_cut_off(self, args: object) -> None:
+        """Raise OSError when some of the rows asked for lie beyond the end of the file."""
+        if not self.shape or not len(self._cut_off):
+            return
+        first = args[0] if isinstance(args, tuple) and args else args
+        rows = np.atleast_1d(np.arange(len(self))[first])
+        if np.isin(rows // self._step, self._cut_off).any():
+            raise OSError("the file is cut off; vla-trace repair saves what is left of it")
+
+    @property
+    def _step(self) -> int:
+        """Rows that lie together: those of a chunk, or all."""
+        return self.chunks[0] if self.chunks else max(1, len(self))
+
+    @cached_property
+    def _cut_off(self) -> np.ndarray:
+        """Chunks, counted along the first axis, which the file does not have to their end."""
+        n_bytes, found, last = os.fstat(self.file.id.get_vfd_handle()).st_size, [], -1
+
+        def look(chunk: h5d.StoreInfo) -> None:
+            nonlocal last
+            last = chunk.chunk_offset[0] // self.chunks[0]
+            if chunk.byte_offset + chunk.size > n_bytes:
+                found.append(last)
+
+        if not self.chunks:
+            ends = (self.id.get_offset() or 0) + self.id.get_storage_size()
+            return np.zeros(int(ends > n_bytes), np.int64)
+        try:
+            self.id.chunk_iter(look)
+        except (OSError, RuntimeError):  # where the others are is not known any more
+            found += range(last + 1, -(-len(self) // self.chunks[0]))
+        return np.array(found, np.int64)
 
     def _mended(self, start: int, stop: int) -> np.ndarray:
         """Return rows [start, stop), the torn chunk among them mended."""

@@ -29,6 +29,13 @@ def test_a_broken_pose_is_no_number():
     assert meed_cm(step_lengths_cm(path, np.zeros(3))) is None
 
 
+def test_a_pose_beyond_all_numbers_is_broken_too():
+    path_m = np.zeros((3, 3))
+    path_m[1] = 1e308
+    assert meed_cm(step_lengths_cm(path_m, np.zeros(3))) is None
+    assert meed_cm(np.full(3, 1e308)) is None
+
+
 def test_single_precision_input_is_measured_in_double():
     path = (np.arange(1000, dtype=np.float32) * np.float32(1e-4))[:, None] * np.ones(3, np.float32)
     steps = step_lengths_cm(path, path[-1])

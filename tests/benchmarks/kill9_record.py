@@ -65,6 +65,7 @@ def killed(folder, name, after_s):
     time.sleep(0.5)  # its workers notice that it is gone
     announced = [event["uid"] for event in read_events(log) if event["type"] == "episode"]
     left = sorted((folder / "traces").glob(f"*{name}*.h5*"))
+    left = [path for path in left if path.suffix != ".new"]  # not yet begun: it holds nothing
     saved, bad, repair_s = [], 0, 0.0
     for path in left:
         if path.suffix == ".partial":

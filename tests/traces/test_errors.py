@@ -43,6 +43,11 @@ def test_control_characters_are_escaped_and_letters_kept():
     assert message == "Bär\\x1b[2J\\n\\udc80.h5 is not a readable trace: bad"
 
 
+def test_of_a_long_text_the_beginning_is_shown():
+    assert errors.shown("x" * errors.LONGEST) == "x" * errors.LONGEST
+    assert errors.shown("\n" * 10**7) == "\\n" * errors.LONGEST + "…"
+
+
 def test_unknown_name_offers_near_matches_then_all_names():
     error = errors.UnknownName("operator", "Overwrit", ["scale", "overwrite"])
     assert str(error) == (

@@ -119,12 +119,24 @@ def changed(path, change):
         (lambda file: file.pop("steps"), "has no table 'steps'"),
         (lambda file: file.pop("episodes/n_steps"), "it is damaged"),
         (lambda file: file["steps/t"].resize(3, axis=0), "point beyond its steps"),
+        (lambda file: file["episodes/n_steps"].resize(5, axis=0), "it is damaged"),
+        (lambda file: file.attrs.__setitem__("run_id", "x" * 2000), "at most 1000 characters"),
     ],
 )
 def test_damage_is_named(path, change, message):
     changed(path, change)
     with pytest.raises(NotATrace, match=message):
         TraceReader(path)
+
+
+def test_an_unfinished_file_without_columns_is_named(path):
+    def change(file):
+        for name in list(file["steps"]):
+            del file[f"steps/{name}"]
+
+    changed(path, change)
+    with pytest.raises(NotATrace, match="its table 'steps' has no columns"):
+        TraceReader(path.rename(f"{path}.partial"))
 
 
 def test_a_newer_format_is_refused(path):

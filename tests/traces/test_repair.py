@@ -1,5 +1,6 @@
 import hashlib
 import runpy
+from contextlib import suppress
 from itertools import compress, pairwise, product
 from pathlib import Path
 
@@ -354,14 +355,72 @@ def test_whatever_is_saved_is_what_was_recorded(long, tmp_path_factory, data):
     finally:
         assert digest(path) == before
     assert not [finding for finding in check(done.path) if finding.level == "error"]
+    equal_to_the_recording(done, long)
+
+
+def equal_to_the_recording(done, whole):
+    """Compare every episode of a repaired trace with the same one of the sound trace."""
     unknown = {said.split()[0] for said in done.lost if "is not known" in said}
     unknown |= {said.split(":")[0] for said in done.lost if said.startswith("activations/")}
     unknown |= {"objects"} if any("objects" in said for said in done.lost) else set()
     unknown |= (
         {"frames"} if any(s.startswith(("frames", "sim_state")) for s in done.lost) else set()
     )
-    with TraceReader(done.path) as new, TraceReader(long) as old:
+    with TraceReader(done.path) as new, TraceReader(whole) as old:
         rows = {uid: row for row, uid in enumerate(old.episodes("uid")["uid"].tolist())}
         pairs = [(i, rows[uid]) for i, uid in enumerate(new.episodes("uid")["uid"].tolist())]
         assert pairs == sorted(pairs)
         equal_episodes(new, old, pairs, but=unknown)
+
+
+@pytest.fixture(scope="module")
+def growing(long, tmp_path_factory):
+    """The episodes of `long`, in a file that was never closed."""
+    build = runpy.run_path(str(Path(__file__).parent / "conftest.py"))
+    with pytest.MonkeyPatch.context() as patch:
+        rows = {"E": 2, "T": 16, "D": 8, "R": 16, "B": 64}
+        patch.setattr("traces.layout.CHUNK_ROWS", rows)
+        writer = build["make_writer"](tmp_path_factory.mktemp("growing") / "long.h5")
+    writer.write_policy(policy_version=0, update=0, sha256="00" * 32, path="weights")
+    for number in range(12):
+        writer.write_episode(build["make_record"](number, n_steps=4 + number))
+    writer._file.close()
+    return writer.partial
+
+
+@settings(max_examples=10, deadline=None)
+@given(share=st.floats(0.4, 1, exclude_max=True), closed=st.booleans())
+def test_what_is_cut_off_is_never_zero(long, growing, tmp_path_factory, share, closed):
+    """HDF5 reads zeros beyond the end of a file, and zeros have a checksum of their own."""
+    whole = (long if closed else growing).read_bytes()
+    path = tmp_path_factory.mktemp("cut") / ("a.h5" if closed else "a.h5.partial")
+    path.write_bytes(whole[: int(share * len(whole))])
+    with suppress(NotATrace, OSError), TraceReader(path) as trace, TraceReader(long) as old:
+        equal_episodes(trace, old, [(i, i) for i in range(trace.n_episodes)])
+    try:
+        done = repair(path)
+    except NotATrace as error:
+        assert "none of its 12 episodes can be saved" in str(error)
+        return
+    assert done.lost
+    equal_to_the_recording(done, long)
+
+
+def test_a_cut_costs_only_what_was_behind_it(long, tmp_path):
+    whole, saved = long.read_bytes(), []
+    for share in (0.55, 0.7, 0.85, 0.95):
+        path = tmp_path / f"{share}.h5"
+        path.write_bytes(whole[: int(share * len(whole))])
+        saved.append(repair(path).episodes)
+    assert 0 < saved[0] < saved[1] < saved[2] < saved[3] < 12
+
+
+def test_spans_that_can_be_read_hold_where_others_cannot(long, tmp_path):
+    path = tmp_path / "a.h5"
+    path.write_bytes(long.read_bytes())
+    flip(path, "episodes/first_step", 11)
+    flip(path, "steps/episode", column_rows(path, "steps/episode"))
+    done = repair(path)
+    assert 0 < done.episodes < 12
+    assert "its span is broken" in " ".join(done.lost)
+    equal_to_the_recording(done, long)

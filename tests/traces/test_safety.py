@@ -186,6 +186,16 @@ def test_attributes_are_numbers_and_texts_of_a_credible_size(path):
     file.close()
 
 
+def test_texts_are_of_a_credible_size_too(path):
+    def act(file):
+        file.attrs["large"] = "x" * (ATTRIBUTE_BYTES + 1)
+
+    file = opened(change(path, act), swmr=False)
+    with pytest.raises(NotATrace, match="large has 16777217 characters"):
+        file.attrs["large"]
+    file.close()
+
+
 def test_groups_read_as_in_h5py(path):
     safe, plain = opened(path, swmr=False), h5py.File(path, locking=False)
     assert list(safe) == list(plain)

@@ -89,6 +89,26 @@ def test_a_header_with_nan_is_still_json(traces, tmp_path, capsys):
     assert found["likelihood"] == {"name": "ode", "noise": None, "t": [1.0]}
 
 
+def test_a_site_under_two_names_is_shown(steered, tmp_path, capsys):
+    with h5py.File(steered, "r+", locking=False) as file:
+        file["again"] = file["activations"]
+    assert cli.run(["show", str(steered)]) == 0
+    assert "vlm.1.ffn_act" in capsys.readouterr().out
+    with h5py.File(steered, "r+", locking=False) as file:
+        file.move("again", "a")
+    assert cli.run(["show", str(steered)]) == 0
+    out, err = capsys.readouterr()
+    assert "vlm.1.ffn_act" in out
+    assert err == ""
+
+
+def test_a_site_that_contradicts_itself_is_damage(steered, capsys):
+    with h5py.File(steered, "r+", locking=False) as file:
+        file["activations/vlm.1.ffn_act"].attrs["shape"] = "5"
+    assert cli.run(["show", str(steered)]) == 2
+    assert "its rows have the shape (4,), not (5,)" in capsys.readouterr().err
+
+
 def test_many_instructions_are_counted(traces, tmp_path, capsys):
     episodes = [traces.episode(f"p{i}", [1.0], instruction=f"task {i}") for i in range(9)]
     path = traces.write(tmp_path / "a.h5", episodes)

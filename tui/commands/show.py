@@ -194,10 +194,13 @@ def _site_rows(summary: dict) -> tuple[str, tuple[str, ...], list[tuple[str, ...
     values = {dataset["name"]: dataset for dataset in summary["datasets"]}
     rows = []
     for site in summary["sites"]:
-        dataset = values[f"activations/{site['name']}/values"]
+        reach = "yes" if site["reaches_action"] else "no"
+        dataset = values.get(f"activations/{site['name']}/values")
+        if dataset is None:
+            rows.append((site["name"], "listed under another name", "", reach, ""))
+            continue
         named = zip(site["dims"], dataset["shape"], strict=True)
         shape = " ".join(f"{dim} {size}" for dim, size in named)
-        reach = "yes" if site["reaches_action"] else "no"
         rows.append((site["name"], shape, dataset["dtype"], reach, _size(dataset["bytes"])))
     return "activations", ("shape", "type", "reaches action", "on disk"), rows
 
