@@ -29,7 +29,8 @@ class RecordConfig:
     capture: tuple[str, ...] = ("standard",)
     """what is recorded inside the policy: presets and sites, see `presets`"""
     keep: tuple[str, ...] = ()
-    """what else is kept: frames, the policy's own pictures at every decision, lossless"""
+    """what else is kept: `frames`, the policy's own pictures at every decision, lossless; `sim`,
+    the simulator's state at every step"""
     out: str = "traces"
     """folder of the traces"""
     shard_episodes: int = 0
@@ -52,8 +53,8 @@ class RecordConfig:
                 f"(0 to {EVALUATION_SCENES - 1}); seed + episodes must be at most "
                 f"{EVALUATION_SCENES}"
             )
-        if unknown := set(self.keep) - {"frames"}:
-            raise UnknownName("thing to keep", min(unknown), ["frames"])
+        if unknown := set(self.keep) - {"frames", "sim"}:
+            raise UnknownName("thing to keep", min(unknown), ["frames", "sim"])
         if self.video not in ("", "mp4", "gif"):
             raise UserError(f"video {self.video!r}: expected mp4 or gif")
 

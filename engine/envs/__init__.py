@@ -1,8 +1,8 @@
 """Suites: gymnasium environments with LIBERO's observation and action interface.
 
 A suite is a module with SUITE, TASKS (each with `name`, `instruction`, `horizon`), `task_id_of`,
-`instruction_of`,
-`make_env`, N_INIT_STATES, OBJECT_NAMES, CAMERAS and CONTROL_HZ.
+`instruction_of`, `make_env`, `sim_state_size`, N_INIT_STATES, OBJECT_NAMES, CAMERAS, CONTROL_HZ,
+WORKSPACE and JOINTS.
 """
 
 from types import ModuleType

@@ -55,7 +55,12 @@ DEFAULT_ALPHA = "8"
     metavar="PRESET|SITE",
     help="light, standard, full or a site such as vlm.3.ffn_act:tokens=language; repeatable.",
 )
-@click.option("--keep", multiple=True, metavar="frames", help="Keep the policy's own pictures.")
+@click.option(
+    "--keep",
+    multiple=True,
+    metavar="frames|sim",
+    help="Keep the policy's own pictures, or the simulator's states; repeatable.",
+)
 @click.option("--out", default="traces", show_default=True, help="Folder of the traces.")
 @click.option("--replay", metavar="FILE", help="Ask the policy again on the inputs of FILE.")
 @click.option("--shard-episodes", type=int, default=0, help="Episodes a file; 0: no limit.")
