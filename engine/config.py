@@ -5,7 +5,7 @@ from dataclasses import dataclass, fields
 from traces.errors import UnknownName, UserError
 
 EVALUATION_SCENES = 1000  # scene seeds 0 to 999; training uses 10,000 and up
-KEEP = ("frames", "base-log-prob")
+KEEP = ("frames", "sim", "base-log-prob")
 
 
 @dataclass(frozen=True)
@@ -30,8 +30,9 @@ class RecordConfig:
     capture: tuple[str, ...] = ("standard",)
     """what is recorded inside the policy: presets and sites, see `presets`"""
     keep: tuple[str, ...] = ()
-    """what else is kept: frames, the policy's own pictures at every decision, lossless;
-    base-log-prob, of steered decisions under the unsteered policy (a second pass each)"""
+    """what else is kept: frames, the policy's own pictures at every decision, lossless; sim, the
+    simulator's state at every step; base-log-prob, of steered decisions under the unsteered policy
+    (a second pass each)"""
     out: str = "traces"
     """folder of the traces"""
     shard_episodes: int = 0

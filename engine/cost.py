@@ -12,7 +12,7 @@ from engine.actor import Actor
 from engine.config import RecordConfig
 from engine.envs import load_suite
 from traces.errors import DiskFull
-from traces.schema import DECISIONS, EPISODES, OBJECTS, STEPS, Field
+from traces.schema import DECISIONS, EPISODES, OBJECTS, SIM_STATE, STEPS, Field
 from traces.writer import SPARE_BYTES
 
 FRAME_BYTES = 64 * 64 * 3 + 1024  # a PNG is hardly ever larger than its pixels
@@ -80,7 +80,17 @@ def _episode(config: RecordConfig, actor: Actor, activations: int) -> int:
     step = _row(STEPS, sizes) + len(suite.OBJECT_NAMES) * _row(OBJECTS, sizes)
     frames = len(suite.CAMERAS) * FRAME_BYTES if "frames" in config.keep else 0
     decision = _row(DECISIONS, sizes) + activations + frames
-    return _row(EPISODES, sizes) + steps * step + decisions * decision
+    return _row(EPISODES, sizes) + steps * step + decisions * decision + _sim_states(config, steps)
+
+
+def _sim_states(config: RecordConfig, steps: int) -> int:
+    """A state before every step and one at the end, and their index."""
+    if "sim" not in config.keep:
+        return 0
+    *index, number = SIM_STATE
+    return steps * _row(index, {}) + (steps + 1) * (
+        load_suite(config.suite).sim_state_size() * np.dtype(number.dtype).itemsize
+    )
 
 
 def _row(fields: Sequence[Field], sizes: dict[str, int]) -> int:

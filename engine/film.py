@@ -1,7 +1,8 @@
-"""Film a recorded episode again: its actions, played in its scene, lead where they led before."""
+"""Film a recorded episode: from its simulator states, or by playing its actions again."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,11 +10,17 @@ from engine.envs import load_suite
 from traces.errors import FileExists, UnknownName, UserError
 from traces.reader import TraceReader
 
+if TYPE_CHECKING:
+    from engine.envs.tabletop import TabletopEnv
+
 TOLERANCE_M = 1e-9
 
 
 def film(trace: TraceReader, episode: int, camera: str = "agentview") -> list[np.ndarray]:
-    """Play one episode again and return what a camera of its scene sees.
+    """Put up the scene of one episode and return what a camera sees.
+
+    Recorded simulator states are shown as they are. Without them the actions are played again, and
+    must lead the hand where they led it before.
 
     Args:
         trace: a recording of a suite that is installed here.
@@ -29,7 +36,6 @@ def film(trace: TraceReader, episode: int, camera: str = "agentview") -> list[np
     """
     columns = ("suite", "task_id", "init_state", "scene_seed", "final_ee_pos")
     row = {name: values[episode] for name, values in trace.episodes(*columns).items()}
-    steps = trace.steps("action", "ee_pos", episode=episode)
     suite = load_suite(str(row["suite"]))
     if camera not in suite.CAMERAS.values():
         raise UnknownName("camera", camera, suite.CAMERAS.values())
@@ -38,6 +44,9 @@ def film(trace: TraceReader, episode: int, camera: str = "agentview") -> list[np
     try:
         state = {"init_state": int(row["init_state"])}
         observation, _ = env.reset(seed=int(row["scene_seed"]), options=state)
+        if trace.has_sim_states:
+            return [_shown(env, state, camera) for state in trace.sim_path(episode)]
+        steps = trace.steps("action", "ee_pos", episode=episode)
         path_m, frames = [_hand(observation)], [env.render(camera).copy()]
         for action in steps["action"]:
             observation, *_ = env.step(action)
@@ -47,6 +56,11 @@ def film(trace: TraceReader, episode: int, camera: str = "agentview") -> list[np
         env.close()
     _check_path(trace, episode, np.array(path_m), np.vstack([steps["ee_pos"], row["final_ee_pos"]]))
     return frames
+
+
+def _shown(env: "TabletopEnv", state: np.ndarray, camera: str) -> np.ndarray:
+    env.set_sim_state(state)
+    return env.render(camera).copy()
 
 
 def write_video(path: Path, frames: Sequence[np.ndarray], hz: float) -> None:

@@ -4,7 +4,6 @@ Conditions run one after the other. Every one plays the same episodes: same scen
 state and denoising noise (`pair_key`), so that it can be compared with the baseline pair by pair.
 """
 
-import importlib.metadata
 import os
 import platform
 import signal
@@ -25,6 +24,7 @@ from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
+from engine.provenance import versions
 from engine.rollout import EpisodePlan, run_block
 from engine.runs import RUNS, new_run
 from traces.catalog import unused_path
@@ -37,7 +37,6 @@ from traces.writer import EpisodeRecord, TraceHeader
 
 FILMED = 4  # episodes of a condition that `--video` films
 SPILL_BYTES = 256 * 2**20  # activations of a block that stay in memory until it ends
-PACKAGES = ("vla-trace", "lerobot", "torch", "transformers", "mujoco", "numpy", "h5py")
 
 Listener = Callable[[str, dict], None]  # event type and fields, as written to events.jsonl
 
@@ -147,12 +146,13 @@ def _record(
         closed=announce,
         object_names=load_suite(config.suite).OBJECT_NAMES,
         cameras=tuple(load_suite(config.suite).CAMERAS) if "frames" in config.keep else (),
+        keep_sim_state="sim" in config.keep,
     ) as trace:
         trace.write_policy(0, 0, actor.loaded.sha256, config.policy)
         for start in range(0, len(plans), BATCH):
             block = plans[start : start + BATCH]
             spill = Spill(SPILL_BYTES, config.out)
-            done = run_block(env, actor, block, spill, "frames" in config.keep)
+            done = run_block(env, actor, block, spill, config.keep)
             for plan, (episode, frames) in zip(block, done, strict=True):
                 trace.write_episode(episode)
                 emit(
@@ -216,9 +216,10 @@ def _header(config: RecordConfig, condition: Condition, actor: Actor, run_id: st
             "horizon": suite.TASKS[config.task_id].horizon,
             "cameras": suite.CAMERAS,
             "workspace": suite.WORKSPACE,
+            "joints": suite.JOINTS,
         },
         normalisation={"action": actor.statistics},
-        versions=package_versions(),
+        versions=versions(),
         host={
             "node": platform.node(),
             "machine": platform.machine(),
@@ -242,11 +243,6 @@ def _header(config: RecordConfig, condition: Condition, actor: Actor, run_id: st
         Z=width,
         language_length=policy.config.tokenizer_max_length,
     )
-
-
-def package_versions() -> dict[str, str]:
-    """Version of each package that can move a byte of a recording."""
-    return {name: importlib.metadata.version(name) for name in PACKAGES}
 
 
 def _run_start(

@@ -17,7 +17,8 @@ from engine.config import RecordConfig
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.policies.smolvla import load_policy
-from engine.record import PACKAGES, episode_plans, package_versions
+from engine.provenance import PACKAGES, checkout, package_versions
+from engine.record import episode_plans
 from engine.rollout import run_block
 from traces.collection import TraceCollection, open_traces
 from traces.errors import UserError
@@ -124,10 +125,19 @@ def _notes(header: TraceHeader) -> list[str]:
         for name in PACKAGES
         if name in header.versions and header.versions[name] != now[name]
     ]
+    if (was := header.versions.get("git")) and was != (now := checkout()):
+        notes.append(f"the code was {_commit(was)}, is {_commit(now)}")
     for name, present in (("batch", BATCH), ("threads", THREADS)):
         if (was := header.config.get(name, present)) != present:
             notes.append(f"{name} was {was}, is {present}")
     return notes
+
+
+def _commit(git: dict | None) -> str:
+    """A commit for people: the first letters of it, and whether files were changed since."""
+    if git is None:
+        return "not a checkout"
+    return f"commit {str(git.get('commit'))[:8]}{', changed' if git.get('dirty') else ''}"
 
 
 def _difference(

@@ -8,6 +8,7 @@ episode does; rows whose episode is over are blank.
 import json
 import sys
 import time
+from collections.abc import Collection
 from dataclasses import dataclass, field, replace
 
 import imageio.v3 as iio
@@ -93,7 +94,7 @@ def run_block(
     actor: Actor,
     plans: list[EpisodePlan],
     spill: Spill | None = None,
-    keep_frames: bool = False,
+    keep: Collection[str] = (),
 ) -> list[tuple[EpisodeRecord, list[np.ndarray]]]:
     """Run up to BATCH episodes to their end.
 
@@ -102,7 +103,8 @@ def run_block(
         actor: who acts, and what of it is recorded.
         plans: up to BATCH of them.
         spill: where activations wait for the end of the block; None: in memory, all of them.
-        keep_frames: put what the policy saw into the records, as lossless PNG.
+        keep: what else goes into the records: `frames`, what the policy saw, as lossless PNG;
+            `sim`, the simulator's states.
 
     Returns:
         Per plan, in order: the record, and video frames if the plan asked for them.
@@ -125,7 +127,7 @@ def run_block(
             episode.moment = moment
             episode.done = moment.terminated or moment.truncated
             episode.wall_s = time.perf_counter() - began
-    return [(_record(e, actor, keep_frames), _frames(e)) for e in running]
+    return [(_record(e, actor, keep), _frames(e)) for e in running]
 
 
 def _decide(actor: Actor, running: list[_Running]) -> None:
@@ -171,11 +173,18 @@ def _seen(e: _Running) -> dict[str, Stream]:
     }
 
 
+def _simulated(e: _Running) -> Stream:
+    """The simulator's state before every step; the last step brings also the one after it."""
+    states = [m.sim_state for m in e.moments]
+    states[-1] = np.concatenate([states[-1], e.moment.sim_state])
+    return range(len(states)), states
+
+
 def _png(picture: np.ndarray) -> bytes:
     return iio.imwrite("<bytes>", picture, extension=".png")
 
 
-def _record(e: _Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
+def _record(e: _Running, actor: Actor, keep: Collection[str]) -> EpisodeRecord:
     decisions = [d for _, d in e.decisions]
     starts = [start for start, _ in e.decisions]
     executed = np.diff([*starts, len(e.sent)])
@@ -244,7 +253,8 @@ def _record(e: _Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
             "policy_ms": np.array([d.policy_ms for d in decisions]),
         },
         activations={name: spool for name, spool in e.spools.items() if name != CHAIN},
-        frames=_seen(e) if keep_frames else None,
+        frames=_seen(e) if "frames" in keep else None,
+        sim_state=_simulated(e) if "sim" in keep else None,
         objects={
             "step": np.repeat(np.arange(len(e.sent)), n_objects),
             "object": np.tile(np.arange(n_objects), len(e.sent)),

@@ -252,6 +252,30 @@ class TraceReader:
             return np.zeros(0, np.int64), []
         return self._stream("sim_state", episode)
 
+    @property
+    def has_sim_states(self) -> bool:
+        """Whether the simulator's states were recorded."""
+        return "sim_state" in self._file
+
+    def sim_path(self, episode: int) -> np.ndarray:
+        """Return the states before every step of an episode and the one at its end, (T+1, S).
+
+        Raises:
+            UserError: they were not recorded.
+            NotATrace: there are some, but not those of every step.
+        """
+        if not self.has_sim_states:
+            raise UserError(
+                f"{self.path} kept no simulator states; record with: vla-trace record --keep sim"
+            )
+        steps, items = self.sim_states(episode=episode)
+        start, stop = self.step_span(episode)
+        size = len(items[-1]) // 2 if items else 0
+        expected = [size] * len(items[1:]) + [2 * size] * len(items[:1])  # the last has two
+        if steps.tolist() != list(range(start, stop)) or [len(i) for i in items] != expected:
+            raise NotATrace(self.path, f"episode {episode} lacks simulator states of some steps")
+        return np.concatenate(items).reshape(-1, size) if items else np.zeros((0, 0))
+
     def _stream(
         self, place: str, episode: int | slice | None
     ) -> tuple[np.ndarray, list[np.ndarray]]:

@@ -255,7 +255,13 @@ SIM_STATE = (
     Field("step", "int64", ("R",), "1", "row in steps/"),
     Field("offset", "int64", ("R",), "1", "first entry in data", derived=True),
     Field("length", "int64", ("R",), "1", "entries in data", derived=True),
-    Field("data", "float64", ("B",), "mixed", "MuJoCo states one after the other"),
+    Field(
+        "data",
+        "float64",
+        ("B",),
+        "mixed",
+        "MuJoCo states before each step; the last step of an episode brings also the one after it",
+    ),
 )
 
 ACTIVATIONS = (

@@ -2,7 +2,7 @@
 
 A suite is a module with SUITE, TASKS (each with `name`, `instruction`, `horizon`), `task_id_of`,
 `instruction_of`, `other_instruction_of` (the same task with another object), `make_env`,
-N_INIT_STATES, OBJECT_NAMES, CAMERAS and CONTROL_HZ.
+`sim_state_size`, N_INIT_STATES, OBJECT_NAMES, CAMERAS, CONTROL_HZ, WORKSPACE and JOINTS.
 """
 
 from types import ModuleType

@@ -21,12 +21,18 @@ choose_backend()
 import mujoco  # noqa: E402  (the GL backend must be chosen first)
 
 SUITE = "tabletop"
+SCENE = Path(__file__).with_name("tabletop.xml")
 CONTROL_HZ = 20
 SUBSTEPS = 10  # of 5 ms each
 MAX_SPEED = 0.5  # m/s at action 1.0, i.e. 2.5 cm per control step
 OPENING = 0.05  # m each finger travels
 HOME = np.array([-0.02, 0.0, 0.15])  # m, where an episode begins, give or take 3 cm
 WORKSPACE = ((-0.24, -0.24, 0.018), (0.20, 0.24, 0.26))  # m, ends of the hand's three joints
+JOINTS = {
+    f"hand_{axis}": {"column": "ee_pos", "index": i, "range": [low, high], "unit": "m"}
+    for i, (axis, low, high) in enumerate(zip("xyz", *WORKSPACE, strict=True))
+}
+"""Joints with mechanical ends, and where steps/ shows them; fingers rest at their ends anyway."""
 IMAGE_SIZE = 64
 N_INIT_STATES = 50
 COLOURS = ("red", "green", "blue")
@@ -36,6 +42,7 @@ CUBE_HALF = 0.025  # m
 BOWL_RADIUS = 0.075  # m, inner
 ZONE_RADIUS = 0.045  # m, a cube's centre must come this close
 LIFT_HEIGHT = 0.10  # m
+SIM_STATE = mujoco.mjtState.mjSTATE_FULLPHYSICS  # time, qpos, qvel: all a step begins with
 
 
 @dataclass(frozen=True)
@@ -73,6 +80,11 @@ def task_id_of(name: str) -> int:
 def make_env(task_id: int) -> "TabletopEnv":
     """One environment of the suite."""
     return TabletopEnv(task_id)
+
+
+def sim_state_size() -> int:
+    """Numbers in a simulator state."""
+    return mujoco.mj_stateSize(mujoco.MjModel.from_xml_path(str(SCENE)), SIM_STATE)
 
 
 def targets_of(task_id: int, init_state: int) -> tuple[str, ...]:
@@ -117,7 +129,7 @@ class TabletopEnv(gym.Env):
         self.task_id = task_id
         self.task = TASKS[task_id]
         self.render_mode = "rgb_array"
-        self.model = mujoco.MjModel.from_xml_path(str(Path(__file__).with_name("tabletop.xml")))
+        self.model = mujoco.MjModel.from_xml_path(str(SCENE))
         self.data = mujoco.MjData(self.model)
         self._camera_renderer = mujoco.Renderer(self.model, IMAGE_SIZE, IMAGE_SIZE)
         self._renderers = [self._camera_renderer]
@@ -205,6 +217,23 @@ class TabletopEnv(gym.Env):
         """(objects, 7): position in m, world frame, and quaternion xyzw; order OBJECT_NAMES."""
         bodies = [self.data.body(name) for name in OBJECT_NAMES]
         return np.array([np.concatenate([b.xpos, np.roll(b.xquat, -1)]) for b in bodies])
+
+    def sim_state(self) -> np.ndarray:
+        """(S,) MuJoCo's full physics state: time [s], joint positions and velocities [m, rad]."""
+        state = np.empty(mujoco.mj_stateSize(self.model, SIM_STATE))
+        mujoco.mj_getState(self.model, self.data, state, SIM_STATE)
+        return state
+
+    def set_sim_state(self, state: np.ndarray) -> None:
+        """Put the scene as it was, to look at it; `reset` with its seeds places the fixtures.
+
+        Raises:
+            ValueError: not a state (S,) of this scene.
+        """
+        if np.shape(state) != (mujoco.mj_stateSize(self.model, SIM_STATE),):
+            raise ValueError(f"not a state of this scene: an array of shape {np.shape(state)}")
+        mujoco.mj_setState(self.model, self.data, np.asarray(state, np.float64), SIM_STATE)
+        mujoco.mj_forward(self.model, self.data)
 
     def cube_pos(self, colour: str) -> np.ndarray:
         """(3,) m, world frame."""

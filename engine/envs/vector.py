@@ -32,6 +32,8 @@ class Moment:
     """N"""
     objects: np.ndarray
     """(objects, 7): m and quaternion xyzw, world"""
+    sim_state: np.ndarray
+    """(S,) see the suite's `sim_state`"""
     frame: np.ndarray | None
     """(256, 256, 3) uint8 when asked for"""
 
@@ -156,5 +158,6 @@ def _moment(env, name: str, argument, frames: bool) -> Moment:
         contact=contact,
         contact_force=force,
         objects=env.object_poses(),
+        sim_state=env.sim_state(),
         frame=env.render().copy() if frames else None,
     )

@@ -11,11 +11,13 @@ from traces.condition import BASELINE
 from traces.errors import DiskFull
 
 
-@pytest.mark.parametrize("capture", [("standard",), ("full",)])
-def test_a_recording_takes_no_more_than_was_said(loaded, tmp_path, monkeypatch, capture):
+@pytest.mark.parametrize(
+    ("capture", "keep"), [(("standard",), ()), (("full",), ()), (("light",), ("frames", "sim"))]
+)
+def test_a_recording_takes_no_more_than_was_said(loaded, tmp_path, monkeypatch, capture, keep):
     """Said: every episode at full length. Got: shorter episodes, with HDF5's own overhead."""
     monkeypatch.chdir(tmp_path)
-    config = RecordConfig(episodes=2, replan=2, capture=capture)
+    config = RecordConfig(episodes=2, replan=2, capture=capture, keep=keep)
     actor = Actor(loaded, FlowSDE(loaded.policy.config.num_steps), 2, None, capture)
     cost = checked_cost(config, [actor])
     (path,) = record(config, loaded, [BASELINE], "one")
@@ -26,6 +28,16 @@ def test_a_recording_takes_no_more_than_was_said(loaded, tmp_path, monkeypatch, 
         )
     overhead = 3e6  # empty chunks of some hundred columns
     assert path.stat().st_size < cost.total + overhead
+
+
+def test_simulator_states_are_counted(loaded, tmp_path):
+    """A state of 50 numbers before each of 70 steps and at the end, with 24 bytes of index."""
+    actor = Actor(loaded, FlowSDE(loaded.policy.config.num_steps), 1, None, ("light",))
+    without, kept = (
+        checked_cost(RecordConfig(episodes=1, out=str(tmp_path), keep=keep), [actor])
+        for keep in ((), ("sim",))
+    )
+    assert kept.per_episode - without.per_episode == 71 * 50 * 8 + 70 * 24
 
 
 def test_what_cannot_fit_is_refused_before_the_first_episode(loaded, tmp_path, monkeypatch):

@@ -43,8 +43,9 @@ OPTIONS = (
     click.option(
         "--keep",
         multiple=True,
-        metavar="frames|base-log-prob",
-        help="Keep the policy's own pictures; score steered actions without steering, too.",
+        metavar="frames|sim|base-log-prob",
+        help="Also keep: the policy's own pictures; the simulator's states; the log-probability "
+        "of steered actions without steering. Repeatable.",
     ),
     click.option("--out", default="traces", show_default=True, help="Folder of the traces."),
     click.option("--shard-episodes", type=int, default=0, help="Episodes a file; 0: no limit."),

@@ -26,8 +26,9 @@ FORMATS = (".mp4", ".gif")
 def command(file: str, episode: int, camera: str | None, out: str | None, as_json: bool) -> Exit:
     """Write a video of one episode of the trace FILE.
 
-    From the pictures that FILE stores, where there are some; otherwise the recorded actions are
-    played again in the scene, and refused if the hand does not go where it went.
+    From the pictures that FILE stores, where there are some, else from its simulator states;
+    otherwise the recorded actions are played again in the scene, and refused if the hand does not
+    go where it went.
     """
     from analysis.opening import opened
     from engine.film import write_video
@@ -78,7 +79,8 @@ def _frames(
         frames = [iio.imread(io.BytesIO(png), extension=".png") for png in pictures]
         return frames, hz * len(frames) / (stop - start), f"stored pictures of {chosen}"
     camera = chosen or "agentview"
-    return film(trace, episode, camera), hz, f"played again, seen by {camera}"
+    how = "recorded states" if trace.has_sim_states else "played again"
+    return film(trace, episode, camera), hz, f"{how}, seen by {camera}"
 
 
 def _rows(count: int) -> str:
