@@ -21,12 +21,13 @@ import yaml
 from engine.actor import BATCH, THREADS, Actor
 from engine.config import RecordConfig
 from engine.cost import checked_cost
+from engine.dose import Dose, measure
 from engine.envs import load_suite
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
-from engine.rollout import EpisodePlan, run_block
+from engine.rollout import EpisodePlan, first_requests, run_block
 from traces.catalog import unused_path
 from traces.errors import FileExists, UnwritableFolder
 from traces.events import EventWriter
@@ -121,6 +122,11 @@ def _condition(
     plans = episode_plans(config, run_id, name)
     alpha = actor.intervention and actor.intervention.coefficient
     written, videos, beat = 0, [], time.monotonic()
+    dose = None
+    if actor.intervention is not None:
+        dose = measure(actor, first_requests(env, plans[:BATCH]))
+    if dose and "control" not in actor.intervention.provenance:
+        emit("alert", level="info", text=f"{name}: {dose}")
 
     def announce(shard: ClosedShard) -> None:
         fields = asdict(shard) | {"path": str(shard.path)}
@@ -128,7 +134,7 @@ def _condition(
 
     with ShardedWriter(
         path,
-        _header(config, actor, run_id),
+        _header(config, actor, run_id, dose),
         actor.capture.sites,
         rotation=Rotation(
             config.shard_episodes or None, config.shard_bytes or None, config.shard_seconds or None
@@ -179,7 +185,9 @@ def episode_plans(config: RecordConfig, run_id: str, condition: str) -> list[Epi
     return plans
 
 
-def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
+def _header(
+    config: RecordConfig, actor: Actor, run_id: str, dose: Dose | None = None
+) -> TraceHeader:
     policy, sampler, suite = actor.loaded.policy, actor.sampler, load_suite(config.suite)
     horizon, width = actor.chunk_shape
     return TraceHeader(
@@ -213,6 +221,7 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
             "why_nan": "the ODE sampler has no density" if sampler.deterministic else "",
             "why_base_nan": actor.why_base_nan,
         },
+        dose=dose.to_dict() if dose else {},
         n_action_steps=config.replan,
         K=sampler.steps,
         H=horizon,

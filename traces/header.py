@@ -22,6 +22,7 @@ JSON_ATTRIBUTES = (
     "host",
     "hook_map",
     "likelihood",
+    "dose",
 )
 MAX_SHARDS = 100_000
 INTEGER_ATTRIBUTES = ("n_action_steps", "K", "H", "A", "Z", "language_length", "shard")
@@ -50,6 +51,8 @@ class TraceHeader:
     """Site name to module path."""
     likelihood: dict = field(default_factory=dict)
     """name, stochastic steps, noise, dims that enter log_prob, t_schedule; or why there is none."""
+    dose: dict = field(default_factory=dict)
+    """Size of the intervention in sigma of the natural activations and as relative changes."""
     n_action_steps: int = 1
     """Action rows executed before the policy is asked again."""
     K: int = 0

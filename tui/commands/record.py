@@ -30,10 +30,14 @@ DEFAULT_ALPHA = "8"
       vla-trace record                                  the policy as it is
       vla-trace record --steer fast --alpha 8           one dose and its baseline
       vla-trace record --steer slow --alpha 2 4 8       three doses and their baseline
+      vla-trace record --intervention my.json           any intervention and its baseline
     """,
     context_settings={"ignore_unknown_options": True},  # so that `--alpha 2 -4` is two numbers
 )
 @click.option("--steer", metavar="CONCEPT", help="Concept to steer: fast, slow, up, ...")
+@click.option(
+    "--intervention", "file", metavar="FILE", help="Intervention to apply, as JSON; --alpha scales."
+)
 @click.option("--alpha", "alphas", multiple=True, metavar="A [A ...]", help="Dose(s); default 8.")
 @click.option("--layer", type=int, help="Layer of the cluster; default: where the concept is best.")
 @click.option("--size", type=int, default=10, show_default=True, help="Neurons in the cluster.")
@@ -71,6 +75,7 @@ DEFAULT_ALPHA = "8"
 @click.argument("more", nargs=-1, metavar="")
 def command(
     steer: str | None,
+    file: str | None,
     alphas: tuple[str, ...],
     layer: int | None,
     size: int,
@@ -82,19 +87,22 @@ def command(
     **options: object,
 ) -> Exit:
     """Compose the rooms: analysis chooses the neurons, engine records."""
-    doses = _doses(steer, alphas, more)
-    if no_baseline and steer is None:
+    if steer and file:
+        raise UserError("--steer chooses neurons, --intervention brings them; give one of the two")
+    doses = _doses(steer or file, alphas, more)
+    if no_baseline and not (steer or file):
         raise UserError("--no-baseline without --steer leaves nothing to record")
     if layer is not None and steer is None:
         raise UserError("--layer chooses where to steer; add --steer CONCEPT")
     run_id = _run_id(name)
     config = _config(**options)
+    steered = _from_file(file, doses if alphas else None) if file else []
 
     from engine.policies.smolvla import load_policy
 
     click.echo(f"loading {one_line(config.policy)} ...", err=True)
     loaded = load_policy(config.policy)
-    steered = _interventions(loaded, steer, doses, layer, size)
+    steered += _interventions(loaded, steer, doses, layer, size)
     conditions = [*([] if no_baseline else [None]), *steered]
     if replay:
         paths = _asked_again(replay, config, loaded, conditions, run_id)
@@ -141,7 +149,7 @@ def _doses(steer: str | None, alphas: tuple[str, ...], more: tuple[str, ...]) ->
     if more and not alphas:
         raise UserError(f"unexpected argument {one_line(more[0])!r}; doses follow --alpha")
     if alphas and steer is None:
-        raise UserError("--alpha is a dose of a concept; add --steer CONCEPT")
+        raise UserError("--alpha is a dose; add --steer CONCEPT or --intervention FILE")
     doses = []
     for word in [*alphas, *more] or [DEFAULT_ALPHA]:
         try:
@@ -152,6 +160,20 @@ def _doses(steer: str | None, alphas: tuple[str, ...], more: tuple[str, ...]) ->
             raise UserError(f"--alpha {one_line(word)!r} is not a number; for example --alpha 8")
         doses.append(dose)
     return list(dict.fromkeys(doses))
+
+
+def _from_file(file: str, doses: list[float] | None) -> "list[Intervention]":
+    """The intervention of a JSON file, at its own dose or at those given."""
+    from pathlib import Path
+
+    from traces.intervention import Intervention
+
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--intervention {one_line(file)}: cannot be read ({error})") from None
+    chosen = Intervention.from_json(text)
+    return [chosen.with_coefficient(dose) for dose in doses or [chosen.coefficient]]
 
 
 def _run_id(name: str) -> str:
