@@ -17,6 +17,7 @@ from tui.terminal import Exit, one_line
 
 COMMANDS = {
     "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
+    "reach": ("tui.commands.reach:command", "Which layers can change the action, and how much."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
