@@ -37,14 +37,14 @@ def with_controls(
         level: a key of `LEVELS`.
 
     Returns:
-        The steered conditions; then, by level, the prompt control, the null control at the
-        largest dose, and the random clusters at every dose.
+        The steered conditions; then, unless level is none, the prompt control (of a cluster that
+        has a concept), the null control at the largest dose, and the random clusters at every one.
     """
     conditions = [Condition(cluster.with_coefficient(dose)) for dose in doses]
     if level == "none":
         return conditions
-    concept = str(cluster.provenance.get("concept") or cluster.name)
-    conditions.append(Condition(prompt=PROMPTS.get(concept, f"{{}} {concept}")))
+    if concept := cluster.provenance.get("concept"):
+        conditions.append(Condition(prompt=PROMPTS.get(concept, f"{{}} {concept}")))
     largest = max(doses, key=abs)
     if null := null_control(table, cluster.with_coefficient(largest)):
         conditions.append(Condition(null))
@@ -52,6 +52,14 @@ def with_controls(
     return conditions + [
         Condition(random.with_coefficient(dose)) for dose in doses for random in randoms
     ]
+
+
+def can_be_matched(intervention: Intervention) -> bool:
+    """Whether controls are defined: neurons of the VLM, all at the same dose."""
+    return all(
+        site.tower == "vlm" and site.neurons and not site.vector and not site.offset
+        for site in intervention.sites
+    )
 
 
 def random_clusters(

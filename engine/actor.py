@@ -147,7 +147,7 @@ class Actor:
         batch = self._batch(requests)
         initial, noise = self._noise(requests)
         mask = sites.prefix_mask(policy, batch)
-        steers = self._steers(requests)
+        steers = self.steers(requests)
         intervened = {row for steer in steers for row in steer.rows}
         with steered(policy, steers, mask), self.capture.recording(mask) as captured:
             chain, log_prob = flow_sde.sample(
@@ -179,7 +179,15 @@ class Actor:
             for i, request in enumerate(requests)
         ]
 
-    def _steers(self, requests: Sequence[Request | None]) -> list[Steer]:
+    @torch.inference_mode()
+    def unsteered(self, requests: Sequence[Request | None]) -> Tensor:
+        """Sample one decision without interventions, for whoever taps; returns its prefix mask."""
+        batch = self._batch(requests)
+        initial, noise = self._noise(requests)
+        flow_sde.sample(self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims)
+        return sites.prefix_mask(self.loaded.policy, batch)
+
+    def steers(self, requests: Sequence[Request | None]) -> list[Steer]:
         """What acts in this call, and on which rows: equal interventions share their hooks."""
         own = () if self.intervention is None else (self.intervention,)
         asked = [

@@ -19,13 +19,14 @@ import numpy as np
 from engine.actor import BATCH, THREADS, Actor
 from engine.config import RecordConfig
 from engine.cost import checked_cost
+from engine.dose import Dose, measure
 from engine.envs import load_suite
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
 from engine.provenance import versions
-from engine.rollout import EpisodePlan, run_block
+from engine.rollout import EpisodePlan, first_requests, run_block
 from engine.runs import RUNS, new_run
 from traces.catalog import unused_path
 from traces.condition import BASELINE, Condition
@@ -131,6 +132,11 @@ def _record(
     path = unused_path(config.out, f"{task.name}-{condition.slug}-{run_id}", ".h5")
     plans = episode_plans(config, run_id, condition)
     written, videos, beat = 0, [], time.monotonic()
+    dose = None
+    if actor.intervention is not None:
+        dose = measure(actor, first_requests(env, plans[:BATCH]))
+    if dose and "control" not in actor.intervention.provenance:
+        emit("alert", level="info", text=f"{name}: {dose}")
 
     def announce(shard: ClosedShard) -> None:
         fields = asdict(shard) | {"path": str(shard.path)}
@@ -138,7 +144,7 @@ def _record(
 
     with ShardedWriter(
         path,
-        _header(config, condition, actor, run_id),
+        _header(config, condition, actor, run_id, dose),
         actor.capture.sites,
         rotation=Rotation(
             config.shard_episodes or None, config.shard_bytes or None, config.shard_seconds or None
@@ -200,7 +206,9 @@ def episode_plans(config: RecordConfig, run_id: str, condition: Condition) -> li
     return plans
 
 
-def _header(config: RecordConfig, condition: Condition, actor: Actor, run_id: str) -> TraceHeader:
+def _header(
+    config: RecordConfig, condition: Condition, actor: Actor, run_id: str, dose: Dose | None = None
+) -> TraceHeader:
     policy, sampler, suite = actor.loaded.policy, actor.sampler, load_suite(config.suite)
     horizon, width = actor.chunk_shape
     return TraceHeader(
@@ -236,6 +244,7 @@ def _header(config: RecordConfig, condition: Condition, actor: Actor, run_id: st
             "why_nan": "the ODE sampler has no density" if sampler.deterministic else "",
             "why_base_nan": actor.why_base_nan,
         },
+        dose=dose.to_dict() if dose else {},
         n_action_steps=config.replan,
         K=sampler.steps,
         H=horizon,

@@ -11,13 +11,14 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from itertools import batched
+from itertools import batched, islice
 from pathlib import Path
 
 import imageio.v3 as iio
 import numpy as np
 
 from engine.actor import BATCH, Actor, Decision, Request, input_hash
+from engine.dose import Dose, measure
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
@@ -74,7 +75,7 @@ def rescore(
             raise UserError(f"{path} was recorded with --replan {source.n_action_steps}")
         target = unused_path(out, f"{Path(path).stem}-by-{actor.loaded.name}-{run_id}", ".h5")
         names = _object_names(traces)
-        header = _header(source, actor, run_id, path)
+        header = _header(source, actor, run_id, path, _dose(traces, actor))
         with ShardedWriter(target, header, actor.capture.sites, object_names=names) as trace:
             trace.write_policy(0, 0, actor.loaded.sha256, str(actor.loaded.path))
             columns = traces.episodes()
@@ -205,7 +206,18 @@ def _object_names(traces: TraceCollection) -> tuple[str, ...]:
         return tuple(reader.object_names)
 
 
-def _header(source: TraceHeader, actor: Actor, run_id: str, path: Path | str) -> TraceHeader:
+def _dose(traces: TraceCollection, actor: Actor) -> Dose | None:
+    """The size of the actor's intervention, at the first decisions of the first episode."""
+    if actor.intervention is None or not traces.n_episodes:
+        return None
+    episode = {name: values[0] for name, values in traces.episodes().items()} | {"number": 0}
+    requests = list(islice(requests_of(traces, 0, episode), BATCH))
+    return measure(actor, [*requests, *[None] * (BATCH - len(requests))])
+
+
+def _header(
+    source: TraceHeader, actor: Actor, run_id: str, path: Path | str, dose: Dose | None
+) -> TraceHeader:
     """The source's header, with what the asked policy changes."""
     return replace(
         source,
@@ -218,6 +230,7 @@ def _header(source: TraceHeader, actor: Actor, run_id: str, path: Path | str) ->
         hook_map={site.name: site.module for site in actor.capture.sites},
         likelihood=source.likelihood
         | {"dims": actor.likelihood_dims, "why_base_nan": actor.why_base_nan},
+        dose=dose.to_dict() if dose else {},
         recording="",
         shard=0,
     )

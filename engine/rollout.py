@@ -130,26 +130,37 @@ def run_block(
     return [(_record(e, actor, keep), _frames(e)) for e in running]
 
 
+def first_requests(env: VectorEnv, plans: list[EpisodePlan]) -> list[Request | None]:
+    """What the policy is asked first in each of up to BATCH episodes."""
+    scenes = {slot: (plan.scene_seed, plan.init_state) for slot, plan in enumerate(plans)}
+    moments = env.reset(scenes, False)
+    asked = [_request(plan, moments[slot], 0, 0) for slot, plan in enumerate(plans)]
+    return [*asked, *[None] * (BATCH - len(asked))]
+
+
 def _decide(actor: Actor, running: list[_Running]) -> None:
     requests: list[Request | None] = [None] * BATCH
     for e in running:
         if e.needs_decision:
-            seen = e.moment.observation
-            state = policy_state(seen["robot_state"])
-            requests[e.slot] = Request(
-                seen["pixels"],
-                state,
-                e.plan.instruction,
-                e.plan.key,
-                decision=len(e.decisions),
-                step=len(e.sent),
-                scene=(e.plan.scene_seed, e.plan.init_state),
-            )
+            requests[e.slot] = _request(e.plan, e.moment, len(e.decisions), len(e.sent))
     if not any(requests):
         return
     for e, decision in zip(running, actor.decide(requests)[: len(running)], strict=True):
         if decision is not None:
             e.add(decision)
+
+
+def _request(plan: EpisodePlan, moment: Moment, decision: int, step: int) -> Request:
+    seen = moment.observation
+    return Request(
+        pixels=seen["pixels"],
+        state=policy_state(seen["robot_state"]),
+        instruction=plan.instruction,
+        key=plan.key,
+        decision=decision,
+        step=step,
+        scene=(plan.scene_seed, plan.init_state),
+    )
 
 
 def _spools(actor: Actor, spill: Spill) -> dict[str, Spool]:

@@ -78,6 +78,38 @@ def steered(policy: PreTrainedPolicy, steers: Sequence[Steer], mask: Tensor) -> 
             raise RuntimeError(f"{path} ran {calls.count} times, expected {expected} a decision")
 
 
+def effect(
+    policy: PreTrainedPolicy, steer: Steer, site: Site, mask: Tensor, natural: Sequence[Tensor]
+) -> tuple[Tensor, Tensor, list[tuple]]:
+    """What an operator makes of natural activations at one of its sites.
+
+    Args:
+        policy: the policy.
+        steer: the intervention and its rows.
+        site: one of its sites.
+        mask: (B, P) bool, False where a prefix token is padding.
+        natural: FFN activations or residual stream there, (B, tokens, N), one tensor a call.
+
+    Returns:
+        The activations of the tokens it acts on before and after, (M, N) each; and per call it
+        acts in, the call's number, rows and tokens.
+    """
+    place = sites.place(policy, site.tower, site.layer, steer.intervention.kind(site))
+    row, token = _tokens(policy, steer, place, mask)
+    start, stop = _window(steer.intervention, place)
+    before, after, where = [], [], []
+    for call in range(start, stop):
+        h = natural[call]
+        if place.kind == "ffn_act":
+            edit = _ffn_edit(steer, site, (row, token))
+        else:  # as if the FFN wrote all of it
+            edit = _residual_edit(steer, site, (row, token), [torch.zeros_like(h)])
+        before.append(h[row, token])
+        after.append(edit(h.clone(), call)[row, token])
+        where.append((call, row, token))
+    return torch.cat(before), torch.cat(after), where
+
+
 def _hook(
     stack: ExitStack, policy: PreTrainedPolicy, steer: Steer, site: Site, mask: Tensor
 ) -> tuple:
@@ -115,9 +147,7 @@ def _in_window(
     intervention: Intervention, place: sites.Place, edit: Callable[[Tensor, int], Tensor]
 ) -> Callable[[Tensor], Tensor]:
     """The edit with its denoising step, left out where that is outside the window."""
-    start, stop = intervention.denoise_window or (0, place.calls)
-    if place.tower == "vlm":
-        start, stop = 0, 1
+    start, stop = _window(intervention, place)
     calls = 0
 
     def edit_now(h: Tensor) -> Tensor:
@@ -126,6 +156,12 @@ def _in_window(
         return edit(h, step) if start <= step < stop else h
 
     return edit_now
+
+
+def _window(intervention: Intervention, place: sites.Place) -> tuple[int, int]:
+    """Calls [start, stop) of a decision in which it acts."""
+    window = intervention.denoise_window if place.tower == "expert" else None
+    return window or (0, place.calls)
 
 
 def _ffn_edit(

@@ -23,6 +23,7 @@ JSON_ATTRIBUTES = (
     "host",
     "hook_map",
     "likelihood",
+    "dose",
 )
 MAX_SHARDS = 100_000
 MAX_NAME = 1000
@@ -54,6 +55,8 @@ class TraceHeader:
     """Site name to module path."""
     likelihood: dict = field(default_factory=dict)
     """name, stochastic steps, noise, dims that enter log_prob, t_schedule; or why there is none."""
+    dose: dict = field(default_factory=dict)
+    """Size of the intervention in sigma of the natural activations and as relative changes."""
     n_action_steps: int = 1
     """Action rows executed before the policy is asked again."""
     K: int = 0

@@ -31,6 +31,7 @@ from engine.policies.folder import (
 )
 from traces.errors import UserError
 
+ORGANISM = "organism"
 FEATURES = {"observation.images.image", "observation.images.image2", "observation.state", "action"}
 
 
@@ -47,17 +48,21 @@ class LoadedPolicy:
 
 
 def load_policy(name: str) -> LoadedPolicy:
-    """Load the embedded policy by its name, or any SmolVLA policy folder by its path.
+    """Load the embedded policy or the organism by name, or any SmolVLA policy folder by its path.
 
     Raises:
         UserError: no such folder, or the folder is no SmolVLA checkpoint, or a weight is missing.
     """
+    if name == ORGANISM:
+        from engine.policies.organism import organism  # which needs this module
+
+        return organism()
     folder = policy_folder(name)
     for file in ("config.json", WEIGHTS):
         if not (folder / file).is_file():
             raise UserError(
                 f"policy {name!r}: no {file} in {str(folder)!r}; "
-                f"give {EMBEDDED!r} or a lerobot policy folder"
+                f"give {EMBEDDED!r}, {ORGANISM!r} or a lerobot policy folder"
             )
     config = _config(name, folder)
     if (folder / "vlm").is_dir():  # a folder that carries its VLM still loads after being moved

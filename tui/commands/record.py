@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from engine.config import RecordConfig
     from engine.policies.smolvla import LoadedPolicy
+    from traces.intervention import Intervention
 
 DEFAULT_ALPHA = "8"
 
@@ -41,10 +42,14 @@ DEFAULT_ALPHA = "8"
       vla-trace record                                  the policy as it is
       vla-trace record --steer fast --alpha 8           one dose, its baseline, its controls
       vla-trace record --steer slow --alpha 2 4 8       three doses, likewise
+      vla-trace record --intervention my.json           any intervention, and its baseline
     """,
     context_settings={"ignore_unknown_options": True},  # so that `--alpha 2 -4` is two numbers
 )
 @click.option("--steer", metavar="CONCEPT", help="Concept to steer: fast, slow, up, ...")
+@click.option(
+    "--intervention", "file", metavar="FILE", help="Intervention to apply, as JSON; --alpha scales."
+)
 @click.option("--alpha", "alphas", multiple=True, metavar="A [A ...]", help="Dose(s); default 8.")
 @click.option("--layer", type=int, help="Layer of the cluster; default: where the concept is best.")
 @click.option("--size", type=int, default=10, show_default=True, help="Neurons in the cluster.")
@@ -61,6 +66,7 @@ DEFAULT_ALPHA = "8"
 @click.argument("more", nargs=-1, metavar="")
 def command(
     steer: str | None,
+    file: str | None,
     alphas: tuple[str, ...],
     layer: int | None,
     size: int,
@@ -73,15 +79,22 @@ def command(
     **options: object,
 ) -> Exit:
     """Compose the rooms: analysis chooses the neurons, engine records."""
-    doses = _doses(steer, alphas, more)
-    if no_baseline and steer is None:
+    if steer and file:
+        raise UserError("--steer chooses neurons, --intervention brings them; give one of the two")
+    doses = _doses(steer or file, alphas, more)
+    if no_baseline and not (steer or file):
         raise UserError("--no-baseline without --steer leaves nothing to record")
     if layer is not None and steer is None:
         raise UserError("--layer chooses where to steer; add --steer CONCEPT")
     run_id = run_id_of(name, "record")
     config = config_of(**options)
+    chosen = _from_file(file) if file else None
     loaded = load(config.policy)
-    steered = _steered(loaded, steer, doses, layer, size, "none" if replay else controls)
+    level = "none" if replay else controls
+    if chosen is not None:
+        steered = _given(loaded, chosen, doses if alphas else [chosen.coefficient], level)
+    else:
+        steered = _steered(loaded, steer, doses, layer, size, level)
     conditions = [*([] if no_baseline else [BASELINE]), *steered]
     if replay:
         paths = _asked_again(replay, config, loaded, conditions, run_id)
@@ -118,7 +131,7 @@ def _doses(steer: str | None, alphas: tuple[str, ...], more: tuple[str, ...]) ->
     if more and not alphas:
         raise UserError(f"unexpected argument {one_line(more[0])!r}; doses follow --alpha")
     if alphas and steer is None:
-        raise UserError("--alpha is a dose of a concept; add --steer CONCEPT")
+        raise UserError("--alpha is a dose; add --steer CONCEPT or --intervention FILE")
     return doses_of([*alphas, *more] or [DEFAULT_ALPHA])
 
 
@@ -149,3 +162,30 @@ def _steered(
         err=True,
     )
     return with_controls(table, cluster, doses, controls)
+
+
+def _from_file(file: str) -> "Intervention":
+    """The intervention of a JSON file, such as `vla-trace cluster -o` writes."""
+    from pathlib import Path
+
+    from traces.intervention import Intervention
+
+    try:
+        text = Path(file).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"--intervention {one_line(file)}: cannot be read ({error})") from None
+    return Intervention.from_json(text)
+
+
+def _given(
+    loaded: "LoadedPolicy", chosen: "Intervention", doses: list[float], controls: str
+) -> list[Condition]:
+    """An intervention at every dose; with its controls if it is a cluster of VLM neurons."""
+    from analysis.controls import can_be_matched, with_controls
+    from engine.neurons import neuron_table
+
+    if controls != "none" and can_be_matched(chosen):
+        return with_controls(neuron_table(loaded), chosen, doses, controls)
+    if controls != "none":
+        click.echo("no controls: they are defined for VLM neurons without own doses", err=True)
+    return [Condition(chosen.with_coefficient(dose)) for dose in doses]

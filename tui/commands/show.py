@@ -68,6 +68,7 @@ def summarise(traces: "TraceCollection") -> dict:
         ],
         "instructions": sorted(set(episodes["instruction"].tolist())),
         "intervention": asdict(intervention) if intervention else None,
+        "dose": header.dose,
         "likelihood": header.likelihood,
         "sizes": {"K": header.K, "H": header.H, "A": header.A, "Z": header.Z},
         "replan": header.n_action_steps,
@@ -136,6 +137,8 @@ def _facts(summary: dict) -> list[tuple[str, str]]:
     more = [f"and {len(told) - INSTRUCTIONS} more"] if len(told) > INSTRUCTIONS else []
     facts.append(("instructions", "; ".join([*told[:INSTRUCTIONS], *more])))
     facts += _intervention_facts(summary["intervention"])
+    if summary["dose"]:
+        facts.append(("  dose", summary["dose"]["text"]))
     sampler = summary["likelihood"].get("name", "unknown")
     sizes = ", ".join(f"{letter} {size}" for letter, size in summary["sizes"].items())
     facts.append(("sampler", f"{sampler}, {sizes}, replan {summary['replan']}"))
@@ -155,7 +158,8 @@ def _intervention_facts(intervention: dict | None) -> list[tuple[str, str]]:
         neurons = site["neurons"]
         shown = ", ".join(map(str, neurons[:NEURONS]))
         more = f" and {len(neurons) - NEURONS} more" if len(neurons) > NEURONS else ""
-        which = f" neurons {shown}{more}" if neurons else ""
+        kind = f" {site['kind']}" if site["kind"] else ""
+        which = f" neurons {shown}{more}" if neurons else kind
         vector = f", a vector of {len(site['vector'])}" if site["vector"] else ""
         facts.append(("  where", f"{site['tower']} layer {site['layer']}{which}{vector}"))
     windows = {"steps": "step_window", "denoising": "denoise_window"}
@@ -163,6 +167,10 @@ def _intervention_facts(intervention: dict | None) -> list[tuple[str, str]]:
         if intervention[key]:
             start, stop = intervention[key]
             facts.append(("  when", f"{name} {start} to {stop - 1}"))
+    if intervention["every"] > 1:
+        facts.append(("  when", f"every {intervention['every']} decisions"))
+    if intervention["donor"]:
+        facts.append(("  donor", intervention["donor"]["path"]))
     facts.append(("  tokens", ", ".join(intervention["token_groups"])))
     for key, value in intervention["provenance"].items():
         facts.append((f"  {key}", ", ".join(map(str, value)) if _listed(value) else str(value)))
