@@ -1,8 +1,9 @@
 """A policy that acts on a fixed batch: sample a chunk, score it, capture what happened inside.
 
-Every call has `BATCH` rows, the same language length and the same number of threads, whatever is
-asked: batch shape alone moves float32 results, and then the same seeds would not give the same
-bytes. Rows without an episode are blank and their results are dropped.
+Every call has a multiple of `BATCH` rows (recordings: exactly that), the same language length and
+the same number of threads, whatever is asked: batch shape alone moves float32 results, and then the
+same seeds would not give the same bytes. Rows without an episode are blank and their results are
+dropped.
 """
 
 import hashlib
@@ -109,7 +110,7 @@ class Actor:
 
     @torch.inference_mode()  # bit-equal to no_grad and 5 % faster
     def decide(self, requests: Sequence[Request | None]) -> list[Decision | None]:
-        """One policy call for up to BATCH episodes; a None row stays None."""
+        """One policy call for as many rows as there are requests; a None row stays None."""
         began = time.perf_counter()
         policy = self.loaded.policy
         batch = self._batch(requests)
@@ -155,9 +156,9 @@ class Actor:
         )
 
     def _batch(self, requests: Sequence[Request | None]) -> dict[str, Tensor]:
-        """The preprocessor's output for BATCH rows, blank where there is no request."""
-        if len(requests) != BATCH:
-            raise ValueError(f"a policy call has {BATCH} rows, got {len(requests)}")
+        """The preprocessor's output, one row a request, blank where there is none."""
+        if not requests or len(requests) % BATCH:
+            raise ValueError(f"a policy call has a multiple of {BATCH} rows, got {len(requests)}")
         some = next(r for r in requests if r is not None)
         pixels = {key: np.zeros_like(value) for key, value in some.pixels.items()}
         rows = [r.pixels if r else pixels for r in requests]
@@ -176,8 +177,8 @@ class Actor:
     def _noise(self, requests: Sequence[Request | None]) -> tuple[Tensor, Tensor]:
         """Initial (B, H, Z) and transition (K, B, H, Z) noise, each row from its own key."""
         shape, steps = self.chunk_shape, self.sampler.steps
-        initial = np.zeros((BATCH, *shape), np.float32)
-        noise = np.zeros((steps, BATCH, *shape), np.float32)
+        initial = np.zeros((len(requests), *shape), np.float32)
+        noise = np.zeros((steps, len(requests), *shape), np.float32)
         for i, r in enumerate(requests):
             if r is not None:
                 initial[i] = r.key.initial(r.decision, shape)

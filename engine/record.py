@@ -65,10 +65,10 @@ def record(
         Actor(loaded, sampler, config.replan, condition, config.capture) for condition in conditions
     ]
     cost = checked_cost(config, actors)
-    folder = _new_run_folder(run_id)
+    folder = new_run_folder(run_id)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     paths: list[Path] = []
-    with EventWriter(folder / "events.jsonl") as events, _interruptible(listen) as interrupted:
+    with EventWriter(folder / "events.jsonl") as events, interruptible(listen) as interrupted:
 
         def emit(kind: str, /, **fields: object) -> None:
             events.emit(kind, **fields)
@@ -274,7 +274,8 @@ def _film(trace: Path, episode: int, frames: list[np.ndarray], config: RecordCon
     return path
 
 
-def _new_run_folder(run_id: str) -> Path:
+def new_run_folder(run_id: str) -> Path:
+    """Make runs/<id>; refuse one that exists."""
     folder = Path("runs") / run_id
     try:
         folder.mkdir(parents=True)
@@ -286,7 +287,9 @@ def _new_run_folder(run_id: str) -> Path:
 
 
 @contextmanager
-def _interruptible(listen: Listener) -> Iterator[Callable[[], bool]]:
+def interruptible(
+    listen: Listener, what: str = "the present episodes"
+) -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether Ctrl-C was pressed; a second press raises at once."""
     pressed = []
 
@@ -294,7 +297,7 @@ def _interruptible(listen: Listener) -> Iterator[Callable[[], bool]]:
         if pressed:
             raise KeyboardInterrupt
         pressed.append(signum)
-        text = "stopping after the present episodes; Ctrl-C again stops at once"
+        text = f"stopping after {what}; Ctrl-C again stops at once"
         listen("alert", {"level": "warning", "text": text})
 
     try:

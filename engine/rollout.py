@@ -45,7 +45,7 @@ class EpisodePlan:
 
 
 @dataclass
-class _Running:
+class Running:
     """An episode while it runs."""
 
     plan: EpisodePlan
@@ -62,6 +62,7 @@ class _Running:
 
     @property
     def needs_decision(self) -> bool:
+        """Whether it has no action left to send."""
         return not self.done and (not self.decisions or self.chunk_is_used)
 
     @property
@@ -113,8 +114,7 @@ def run_block(
     moments = env.reset(scenes, frames)
     spill = spill or Spill(sys.maxsize)
     running = [
-        _Running(plan, slot, moments[slot], _spools(actor, spill))
-        for slot, plan in enumerate(plans)
+        Running(plan, slot, moments[slot], spools(actor, spill)) for slot, plan in enumerate(plans)
     ]
     while not all(episode.done for episode in running):
         _decide(actor, running)
@@ -125,10 +125,10 @@ def run_block(
             episode.moment = moment
             episode.done = moment.terminated or moment.truncated
             episode.wall_s = time.perf_counter() - began
-    return [(_record(e, actor, keep_frames), _frames(e)) for e in running]
+    return [(episode_record(e, actor, keep_frames), _frames(e)) for e in running]
 
 
-def _decide(actor: Actor, running: list[_Running]) -> None:
+def _decide(actor: Actor, running: list[Running]) -> None:
     requests: list[Request | None] = [None] * BATCH
     for e in running:
         if e.needs_decision:
@@ -144,19 +144,20 @@ def _decide(actor: Actor, running: list[_Running]) -> None:
             e.add(decision)
 
 
-def _spools(actor: Actor, spill: Spill) -> dict[str, Spool]:
+def spools(actor: Actor, spill: Spill) -> dict[str, Spool]:
+    """Where chain and activations of an episode wait until it ends."""
     chain = spill.spool((actor.sampler.steps + 1, *actor.chunk_shape), "float32")
     sites = {site.name: spill.spool(site.shape, "float32") for site in actor.capture.sites}
     return {CHAIN: chain} | sites
 
 
-def _frames(episode: _Running) -> list[np.ndarray]:
+def _frames(episode: Running) -> list[np.ndarray]:
     if not episode.plan.video:
         return []
     return [m.frame for m in (*episode.moments, episode.moment)]
 
 
-def _seen(e: _Running) -> dict[str, Stream]:
+def _seen(e: Running) -> dict[str, Stream]:
     """Camera to the steps of decisions and the policy's pictures there."""
     starts = [start for start, _ in e.decisions]
     return {
@@ -169,7 +170,8 @@ def _png(picture: np.ndarray) -> bytes:
     return iio.imwrite("<bytes>", picture, extension=".png")
 
 
-def _record(e: _Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
+def episode_record(e: Running, actor: Actor, keep_frames: bool) -> EpisodeRecord:
+    """A finished episode as the trace takes it."""
     decisions = [d for _, d in e.decisions]
     starts = [start for start, _ in e.decisions]
     executed = np.diff([*starts, len(e.sent)])

@@ -17,6 +17,8 @@ from tui.terminal import Exit, one_line
 
 COMMANDS = {
     "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
+    "train": ("tui.commands.train:command", "Fine-tune a policy by reinforcement (GRPO)."),
+    "eval": ("tui.commands.eval:command", "Success of a policy, paired with its base."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),

@@ -1,0 +1,332 @@
+"""GRPO on a flow policy: collect groups of episodes, score them, update, checkpoint; again.
+
+A run is a folder, `runs/<id>/`: config.yaml, events.jsonl, checkpoints/, traces/. Everything random
+in update u follows from (seed, u), so a run that was killed goes on from its last checkpoint as if
+nothing had happened.
+"""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from engine import checkpoint
+from engine.collect import Episode, Explorer, play
+from engine.config import TRAINING_SCENES, EvalConfig, TrainConfig
+from engine.envs import load_suite
+from engine.envs.vector import VectorEnv
+from engine.evaluate import outcomes
+from engine.grpo import advantages
+from engine.learn import Learner
+from engine.likelihoods.flow_sde import FlowSDE
+from engine.noise import NoiseKey
+from engine.policies.smolvla import LoadedPolicy
+from engine.record import Listener, interruptible, new_run_folder
+from engine.rollout import EpisodePlan
+from traces.events import EventWriter
+from traces.schema import episode_uid
+
+SCENES_OF_TRAINING = 2  # stream of the seeds below, beside those of other random choices
+
+
+@dataclass
+class Group:
+    """Episodes of one scene."""
+
+    number: int
+    attempt: int
+    episodes: list[Episode] = field(default_factory=list)
+    advantages: np.ndarray | None = None
+
+    @property
+    def returns(self) -> np.ndarray:
+        """(G,)."""
+        return np.array([episode.record.episode["return"] for episode in self.episodes])
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it teaches anything."""
+        return self.advantages is not None and bool(np.any(self.advantages))
+
+
+@dataclass
+class Progress:
+    """What a run remembers from update to update, beside weights and moments."""
+
+    update: int = 0
+    """updates done"""
+    episodes: int = 0
+    cpu_s: float = 0.0
+    base_success: list[bool] = field(default_factory=list)
+    """evaluation of the policy that training began with"""
+
+
+def train(
+    config: TrainConfig,
+    loaded: LoadedPolicy,
+    run_id: str,
+    resume: bool = False,
+    listen: Listener = lambda kind, fields: None,
+) -> Path:
+    """Run or resume a training; returns the folder of the last checkpoint.
+
+    The first Ctrl-C ends it after the present update, with a checkpoint; the second one at once.
+    """
+    folder = Path("runs") / run_id if resume else new_run_folder(run_id)
+    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    with (
+        EventWriter(folder / "events.jsonl") as events,
+        interruptible(listen, "this update") as interrupted,
+        VectorEnv(config.suite, config.task_id, config.slots, config.workers) as env,
+    ):
+
+        def emit(kind: str, /, **fields: object) -> None:
+            events.emit(kind, **fields)
+            listen(kind, fields)
+
+        run = _Run(config, loaded, folder, env, emit)
+        emit("run_start", **run.start_fields(run_id, resume))
+        status, why = "finished", ""
+        try:
+            run.go_on(interrupted)
+            if interrupted():
+                raise KeyboardInterrupt
+        except BaseException as problem:
+            status = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
+            why = str(problem)
+            raise
+        finally:
+            emit("run_end", status=status, reason=why)
+    return checkpoint.latest(folder)
+
+
+class _Run:
+    """A run between its start and its end."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        loaded: LoadedPolicy,
+        folder: Path,
+        env: VectorEnv,
+        emit: Callable,
+    ):
+        self.config, self.loaded, self.folder, self.env = config, loaded, folder, env
+        self.emit = emit
+        self.suite = load_suite(config.suite)
+        self.task = self.suite.TASKS[config.task_id]
+        loaded.policy.config.num_steps = config.steps  # the checkpoints act as they were trained
+        loaded.policy.config.n_action_steps = config.replan
+        self.explorer = Explorer(
+            loaded,
+            FlowSDE(config.steps, config.noise_level),
+            config.replan,
+            keep_prefix=config.train == "expert",
+        )
+        self.learner = Learner(config, self.explorer, -(-self.task.horizon // config.replan))
+        self.evaluation = EvalConfig(
+            suite=config.suite,
+            policy=config.policy,
+            episodes=config.eval_episodes,
+            replan=config.replan,
+            steps=config.steps,
+            workers=config.workers,
+            slots=config.slots,
+        )
+        self.progress = Progress()
+        if (last := checkpoint.latest(folder)) is not None:
+            restored = checkpoint.restore(last)
+            checkpoint.load_weights(loaded.policy, last)
+            checkpoint.load_optimizer(self.learner.optimizer, restored.optimizer)
+            self.progress = Progress(**restored.state["progress"])
+
+    def go_on(self, interrupted: Callable[[], bool]) -> None:
+        """Update until the run is over or somebody stops it."""
+        if not self.progress.base_success:
+            self.progress.base_success = self.evaluate()
+            self.save()
+        while self.progress.update < self.config.updates and not interrupted():
+            began, cpu = time.perf_counter(), _cpu_s()
+            metrics = self.one_update()
+            self.progress.cpu_s += _cpu_s() - cpu
+            metrics |= {
+                "time/step": time.perf_counter() - began,
+                "time/cpu": self.progress.cpu_s,
+                "rollout/episodes_total": self.progress.episodes,
+            }
+            self.emit("step", update=self.progress.update, metrics=metrics)
+            every, done = self.config.eval_every, self.progress.update
+            if done == self.config.updates or (every and done % every == 0):
+                self.evaluate()
+            self.save()
+
+    def one_update(self) -> dict[str, float]:
+        """Collect groups, learn from them."""
+        update = self.progress.update
+        began = time.perf_counter()
+        self.emit("phase", name="rollout", update=update)
+        groups = self.collect(update)
+        collected = time.perf_counter()
+        accepted = [group for group in groups if group.accepted][: self.config.groups]
+        episodes = [episode for group in groups for episode in group.episodes]
+        wins = [e for e in episodes if e.success]
+        metrics = {
+            "env/success_once": len(wins) / len(episodes),
+            "env/episode_len": float(np.mean([e.n_steps for e in episodes])),
+            "rollout/episodes": len(episodes),
+            "rollout/groups_accepted": len(accepted),
+            "rollout/frac_reward_zero_std": 1 - sum(g.accepted for g in groups) / len(groups),
+            "time/rollout": collected - began,
+        }
+        if accepted:
+            self.emit("phase", name="update", update=update)
+            samples = []
+            for group in accepted:
+                for episode, advantage in zip(group.episodes, group.advantages, strict=True):
+                    for sample in episode.samples:
+                        sample.advantage = float(advantage)
+                    samples += episode.samples if advantage else []
+            n_episodes = sum(len(group.episodes) for group in accepted)
+            learned = self.learner.update(
+                update, self.explorer.calls, samples, n_episodes, self.alert
+            )
+            metrics |= {f"train/actor/{name}": value for name, value in learned.items()}
+        else:
+            self.alert("warn", "no_group_accepted", 0, 1, "every group had one outcome; no step")
+        metrics["time/actor"] = time.perf_counter() - collected
+        self.explorer.calls.clear()
+        self.progress.update += 1
+        self.progress.episodes += len(episodes)
+        return metrics
+
+    def collect(self, update: int) -> list[Group]:
+        """Play groups until enough of them have variance, or the rounds are used up (DAPO)."""
+        groups: list[Group] = []
+        for attempt in range(self.config.attempts):
+            missing = self.config.groups - sum(group.accepted for group in groups)
+            if missing <= 0:
+                break
+            new = [Group(len(groups) + i, attempt) for i in range(missing)]
+            plans = [self.plan(update, group, m) for group in new for m in range(self.size)]
+            episodes = iter(play(self.env, self.explorer, plans, self.config.slots))
+            for group in new:
+                group.episodes = [next(episodes) for _ in range(self.size)]
+                group.advantages = advantages(group.returns, self.config.advantage)
+                self._emit_group(update, group)
+            groups += new
+        return groups
+
+    @property
+    def size(self) -> int:
+        """G."""
+        return self.config.group_size
+
+    def plan(self, update: int, group: Group, member: int) -> EpisodePlan:
+        """The scene follows from the group, the noise from the member too."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, SCENES_OF_TRAINING, update, group.number])
+        scene = int(rng.integers(TRAINING_SCENES.start, TRAINING_SCENES.stop))
+        init_state = scene if config.scenes == "fresh" else scene % self.suite.N_INIT_STATES
+        return EpisodePlan(
+            uid=episode_uid(self.folder.name, update, group.number, group.attempt, member),
+            task_name=self.task.name,
+            task_id=config.task_id,
+            suite=config.suite,
+            instruction=self.suite.instruction_of(config.task_id, init_state),
+            init_state=init_state,
+            scene_seed=scene,
+            key=NoiseKey(config.seed, update, group.number, member),
+        )
+
+    def evaluate(self) -> list[bool]:
+        """Success on held-out scenes with the deterministic sampler, beside the base policy's."""
+        self.emit("phase", name="eval", update=self.progress.update)
+        began = time.perf_counter()
+        (won,) = outcomes(self.evaluation, [self.loaded], self.config.task_id, self.env)
+        metrics = {
+            "eval/success_once": float(np.mean(won)),
+            "time/eval": time.perf_counter() - began,
+        }
+        if base := self.progress.base_success:
+            metrics["eval/base_success_once"] = float(np.mean(base))
+            metrics["eval/only_trained"] = int(np.sum(np.array(won) > np.array(base)))
+            metrics["eval/only_base"] = int(np.sum(np.array(base) > np.array(won)))
+        self.emit("eval", update=self.progress.update, metrics=metrics, n=len(won))
+        return won
+
+    def save(self) -> None:
+        """Write a checkpoint; the one before goes unless it is to be kept."""
+        before = checkpoint.latest(self.folder)
+        name = f"{self.progress.update:06d}"
+        path = self.folder / "checkpoints" / name
+        path.parent.mkdir(exist_ok=True)
+        if path.exists():
+            return
+        state = {"progress": asdict(self.progress)}
+        checkpoint.save(path, self.loaded, self.learner.optimizer, None, state)
+        if before is not None and int(before.name) % self.config.checkpoint_every:
+            shutil.rmtree(before)
+        if not self.progress.update % self.config.checkpoint_every:
+            self.emit("checkpoint", path=str(path), update=self.progress.update)
+
+    def alert(self, level: str, rule: str, value: float, threshold: float, message: str) -> None:
+        """Say that something needs a look."""
+        self.emit(
+            "alert", level=level, rule=rule, value=value, threshold=threshold, message=message
+        )
+
+    def _emit_group(self, update: int, group: Group) -> None:
+        for member, episode in enumerate(group.episodes):
+            plan = episode.plan
+            self.emit(
+                "episode",
+                uid=plan.uid,
+                update=update,
+                group=group.number,
+                member=member,
+                task_id=plan.task_id,
+                init_state=plan.init_state,
+                scene_seed=plan.scene_seed,
+                success=episode.success,
+                n_steps=episode.n_steps,
+                **{"return": episode.record.episode["return"]},
+            )
+        self.emit(
+            "group",
+            update=update,
+            group=group.number,
+            attempt=group.attempt,
+            n_members=len(group.episodes),
+            n_success=sum(e.success for e in group.episodes),
+            accepted=group.accepted,
+            reason="" if group.accepted else "every member had the same return",
+        )
+
+    def start_fields(self, run_id: str, resumed: bool) -> dict:
+        """The fields of `run_start`."""
+        return {
+            "run_id": run_id,
+            "kind": "grpo",
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "suite": self.config.suite,
+            "task_id": self.config.task_id,
+            "task_name": self.task.name,
+            "policy": self.loaded.name,
+            "policy_sha256": self.loaded.sha256,
+            "resumed": resumed,
+            "update": self.progress.update,
+            "config": asdict(self.config),
+        }
+
+
+def _cpu_s() -> float:
+    """CPU time of this process; the environments' is added by their workers' end only."""
+    times = os.times()
+    return times.user + times.system
