@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import sites
+from engine import likelihoods, sites
 from engine.capture import Capture
 from engine.likelihoods import flow_sde
 from engine.noise import NoiseKey
@@ -117,7 +117,7 @@ class Actor:
         initial, noise = self._noise(requests)
         mask = sites.prefix_mask(policy, batch)
         with steered(policy, self.intervention), self.capture.recording(mask) as captured:
-            chain, log_prob = flow_sde.sample(
+            chain, log_prob = likelihoods.sample(
                 self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims
             )
             activations = captured()
@@ -128,6 +128,8 @@ class Actor:
             )
         n_actions = policy.config.action_feature.shape[0]
         actions = self.loaded.postprocess(chain[:, -1, : self.n_executed, :n_actions])
+        if hasattr(self.sampler, "squash"):
+            actions = self.sampler.squash(actions)
         ms = (time.perf_counter() - began) * 1000
         return [
             request
@@ -175,8 +177,8 @@ class Actor:
         )
 
     def _noise(self, requests: Sequence[Request | None]) -> tuple[Tensor, Tensor]:
-        """Initial (B, H, Z) and transition (K, B, H, Z) noise, each row from its own key."""
-        shape, steps = self.chunk_shape, self.sampler.steps
+        """Initial (B, H, Z) and transition (draws, B, H, Z) noise, each row from its own key."""
+        shape, steps = self.chunk_shape, self.sampler.draws
         initial = np.zeros((len(requests), *shape), np.float32)
         noise = np.zeros((steps, len(requests), *shape), np.float32)
         for i, r in enumerate(requests):

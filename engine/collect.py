@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from engine import likelihoods
 from engine.actor import BATCH, Actor, Decision, Request
 from engine.envs.vector import VectorEnv
-from engine.likelihoods import flow_sde
 from engine.policies.smolvla import policy_state
 from engine.prefix import Field, Prefix
 from engine.rollout import EpisodePlan, Running, episode_record, spools
@@ -99,7 +99,10 @@ class Explorer(Actor):
             batch = self._batch([sample and sample.request for sample in samples])
             prefix = Prefix.computed(self.loaded.policy, batch)
         field = Field(self.loaded.policy, prefix)
-        by_row = flow_sde.log_prob(self.sampler, field, chain, self.likelihood_dims)
+        noise = None
+        if self.sampler.replays_noise:
+            noise = self._noise([sample and sample.request for sample in samples])[1]
+        by_row = likelihoods.log_prob(self.sampler, field, chain, self.likelihood_dims, noise)
         return by_row[:, : self.n_executed] * executed_rows(samples, self.n_executed)
 
     def _velocity(self, batch: dict[str, Tensor]) -> Field:

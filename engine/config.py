@@ -120,7 +120,9 @@ class TrainConfig:
     """K, denoising steps"""
     noise_level: float = 0.5
     """a of the flow-SDE"""
-    replan: int = 5
+    euler_noise: float = 0.0
+    """noise of each Euler step of `gaussian`"""
+    replan: int = 10
     """control steps between policy calls"""
 
     groups: int = 8
@@ -136,6 +138,8 @@ class TrainConfig:
     train: str = "expert"
     """which weights learn: the action expert, or all"""
     lr: float = 1e-4
+    warmup: int = 10
+    """optimizer steps over which the learning rate rises; Adam's first steps are its largest"""
     epochs: int = 1
     minibatches: int = 1
     """optimizer steps an epoch"""
@@ -167,7 +171,7 @@ class TrainConfig:
         counts = ("updates", "steps", "replan", "groups", "attempts", "epochs", "minibatches")
         for name in (*counts, "micro_batch", "workers", "slots", "eval_episodes"):
             _at_least(name, getattr(self, name), 1)
-        for name in ("eval_every", "traces", "seed", "kl_beta"):
+        for name in ("eval_every", "traces", "seed", "kl_beta", "warmup", "euler_noise"):
             _at_least(name, getattr(self, name), 0)
         _at_least("checkpoint_every", self.checkpoint_every, 1)
         _at_least("group_size", self.group_size, 2)

@@ -27,10 +27,17 @@ class Learner:
         self.config, self.explorer = config, explorer
         self.max_decisions = max_decisions
         """L_max, decisions of an episode that runs to the horizon"""
-        self.parameters = trained_parameters(explorer.loaded.policy, config.train)
+        self.head = explorer.sampler if isinstance(explorer.sampler, nn.Module) else None
+        """learned part of the likelihood, which no checkpoint of the policy needs to act"""
+        self.parameters = [
+            *trained_parameters(explorer.loaded.policy, config.train),
+            *(self.head.parameters() if self.head else ()),
+        ]
         self.optimizer = torch.optim.AdamW(
             self.parameters, config.lr, (0.9, 0.95), weight_decay=0.0
         )
+        self.steps = 0
+        """optimizer steps taken"""
         self.micro_batch = config.micro_batch
         self.clip = Clip(config.clip_low, config.clip_high, config.dual_clip)
 
@@ -68,7 +75,7 @@ class Learner:
             (p.detach() - q).square().sum() for p, q in zip(self.parameters, before, strict=True)
         ]
         metrics["param_delta"] = math.sqrt(float(torch.stack(moved).sum()))
-        metrics["lr"] = self.config.lr
+        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
         return metrics
 
     def _minibatches(
@@ -95,6 +102,9 @@ class Learner:
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip))
         skipped = not (math.isfinite(norm) and math.isfinite(loss))
         if not skipped:
+            self.steps += 1
+            lr = self.config.lr * min(1.0, self.steps / max(1, self.config.warmup))
+            self.optimizer.param_groups[0]["lr"] = lr
             self.optimizer.step()
         return diagnostics(log_ratio, advantage, self.clip) | {
             "policy_loss": loss,

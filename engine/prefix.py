@@ -12,6 +12,7 @@ from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from torch import Tensor
 from transformers import DynamicCache
 
+from engine.hooks import tapped
 from engine.policies.smolvla import prefix_cache
 
 
@@ -55,14 +56,21 @@ class Prefix:
 class Field:
     """The velocity field v(x, t) of a policy on a batch of observations."""
 
+    hidden: Tensor
+    """(B, H, width) of the last call: what the expert hands to its last projection"""
+
     def __init__(self, policy: SmolVLAPolicy, prefix: Prefix):
-        self._policy, self._prefix = policy, prefix
+        self._model, self._prefix = policy.model, prefix
 
     def __call__(self, x: Tensor, t: Tensor) -> Tensor:
         """(B, H, Z) at time t (B,)."""
-        return self._policy.model.denoise_step(
-            x_t=x,
-            prefix_pad_masks=self._prefix.pad_mask,
-            past_key_values=self._prefix.cache(),
-            timestep=t,
-        )
+        with tapped(self._model.action_out_proj, self._keep):
+            return self._model.denoise_step(
+                x_t=x,
+                prefix_pad_masks=self._prefix.pad_mask,
+                past_key_values=self._prefix.cache(),
+                timestep=t,
+            )
+
+    def _keep(self, hidden: Tensor) -> None:
+        self.hidden = hidden

@@ -17,6 +17,7 @@ import numpy as np
 import yaml
 
 from engine import checkpoint
+from engine.actor import action_statistics
 from engine.collect import Episode, Explorer, play
 from engine.config import TRAINING_SCENES, EvalConfig, TrainConfig
 from engine.envs import load_suite
@@ -24,7 +25,9 @@ from engine.envs.vector import VectorEnv
 from engine.evaluate import outcomes
 from engine.grpo import advantages
 from engine.learn import Learner
+from engine.likelihoods.flow_noise import FlowNoise
 from engine.likelihoods.flow_sde import FlowSDE
+from engine.likelihoods.gaussian import Gaussian
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
 from engine.record import Listener, interruptible, new_run_folder
@@ -61,6 +64,8 @@ class Progress:
 
     update: int = 0
     """updates done"""
+    steps: int = 0
+    """optimizer steps taken"""
     episodes: int = 0
     cpu_s: float = 0.0
     base_success: list[bool] = field(default_factory=list)
@@ -106,6 +111,16 @@ def train(
     return checkpoint.latest(folder)
 
 
+def sampler_of(config: TrainConfig, loaded: LoadedPolicy) -> FlowSDE | FlowNoise | Gaussian:
+    """What draws training actions, with its learned part at its beginning."""
+    if config.likelihood == "flow-sde":
+        return FlowSDE(config.steps, config.noise_level)
+    if config.likelihood == "flow-noise":
+        last = loaded.policy.model.action_out_proj
+        return FlowNoise(config.steps, last.in_features, last.out_features)
+    return Gaussian(config.steps, **action_statistics(loaded), euler_noise=config.euler_noise)
+
+
 class _Run:
     """A run between its start and its end."""
 
@@ -125,7 +140,7 @@ class _Run:
         loaded.policy.config.n_action_steps = config.replan
         self.explorer = Explorer(
             loaded,
-            FlowSDE(config.steps, config.noise_level),
+            sampler_of(config, loaded),
             config.replan,
             keep_prefix=config.train == "expert",
         )
@@ -143,8 +158,11 @@ class _Run:
         if (last := checkpoint.latest(folder)) is not None:
             restored = checkpoint.restore(last)
             checkpoint.load_weights(loaded.policy, last)
+            if self.learner.head is not None:
+                self.learner.head.load_state_dict(restored.head)
             checkpoint.load_optimizer(self.learner.optimizer, restored.optimizer)
             self.progress = Progress(**restored.state["progress"])
+            self.learner.steps = self.progress.steps
 
     def go_on(self, interrupted: Callable[[], bool]) -> None:
         """Update until the run is over or somebody stops it."""
@@ -202,6 +220,7 @@ class _Run:
         metrics["time/actor"] = time.perf_counter() - collected
         self.explorer.calls.clear()
         self.progress.update += 1
+        self.progress.steps = self.learner.steps
         self.progress.episodes += len(episodes)
         return metrics
 
@@ -269,7 +288,7 @@ class _Run:
         if path.exists():
             return
         state = {"progress": asdict(self.progress)}
-        checkpoint.save(path, self.loaded, self.learner.optimizer, None, state)
+        checkpoint.save(path, self.loaded, self.learner.optimizer, self.learner.head, state)
         if before is not None and int(before.name) % self.config.checkpoint_every:
             shutil.rmtree(before)
         if not self.progress.update % self.config.checkpoint_every:
