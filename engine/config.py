@@ -118,8 +118,12 @@ class TrainConfig:
     likelihood: str = "flow-sde"
     steps: int = 4
     """K, denoising steps"""
-    noise_level: float = 0.5
+    noise_level: float = 0.7
     """a of the flow-SDE"""
+    noise_low: float = 0.1
+    """smallest and"""
+    noise_high: float = 0.4
+    """largest learned standard deviation of `flow-noise`"""
     euler_noise: float = 0.0
     """noise of each Euler step of `gaussian`"""
     replan: int = 10
@@ -141,7 +145,7 @@ class TrainConfig:
     warmup: int = 10
     """optimizer steps over which the learning rate rises; Adam's first steps are its largest"""
     epochs: int = 1
-    minibatches: int = 1
+    minibatches: int = 2
     """optimizer steps an epoch"""
     micro_batch: int = 64
     """decisions in memory at once"""
@@ -184,6 +188,10 @@ class TrainConfig:
             raise UserError(
                 f"noise_level must lie in (0, 2], got {self.noise_level}; without noise there is "
                 "no likelihood to train with"
+            )
+        if not 0 < self.noise_low <= self.noise_high:
+            raise UserError(
+                f"expected 0 < noise_low <= noise_high, got {self.noise_low} and {self.noise_high}"
             )
         for name in ("lr", "grad_clip", "clip_low", "clip_high"):
             if not getattr(self, name) > 0:

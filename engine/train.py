@@ -117,7 +117,13 @@ def sampler_of(config: TrainConfig, loaded: LoadedPolicy) -> FlowSDE | FlowNoise
         return FlowSDE(config.steps, config.noise_level)
     if config.likelihood == "flow-noise":
         last = loaded.policy.model.action_out_proj
-        return FlowNoise(config.steps, last.in_features, last.out_features)
+        return FlowNoise(
+            config.steps,
+            last.in_features,
+            last.out_features,
+            config.noise_low,
+            config.noise_high,
+        )
     return Gaussian(config.steps, **action_statistics(loaded), euler_noise=config.euler_noise)
 
 

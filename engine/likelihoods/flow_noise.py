@@ -12,7 +12,8 @@ the checkpoint acts without noise.
 
 Where we depart from them: log p is the sum over steps (pi_RL takes the mean over K + 1 terms, so
 its ratio is a root of the ratio), and sampling and scoring use the same times (ReinFlow's differ).
-The net starts at zero, so that training begins with the middle of the range everywhere.
+The net starts at zero, so that training begins with the middle of the range everywhere. The range is
+wider than theirs (0.08 to 0.16), whose ratios leave the trust region at every useful step.
 """
 
 import math
@@ -40,7 +41,7 @@ class FlowNoise(nn.Module):
     replays_noise = False
     deterministic = False
 
-    def __init__(self, steps: int, hidden: int, width: int, low: float = 0.08, high: float = 0.16):
+    def __init__(self, steps: int, hidden: int, width: int, low: float = 0.1, high: float = 0.4):
         super().__init__()
         if steps < 1:
             raise ValueError(f"steps must be at least 1, got {steps}")
