@@ -12,11 +12,13 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from torch import Tensor
 
 from engine import likelihoods
 from engine.actor import BATCH, Actor, Decision, Request
 from engine.envs.vector import VectorEnv
+from engine.grpo import gaussian_kl
 from engine.policies.smolvla import policy_state
 from engine.prefix import Field, Prefix
 from engine.rollout import EpisodePlan, Running, episode_record, spools
@@ -90,20 +92,42 @@ class Explorer(Actor):
         Args:
             samples: a multiple of BATCH; None is a blank decision.
         """
-        some = next(sample for sample in samples if sample is not None)
-        rows = [sample or some for sample in samples]
-        chain = torch.from_numpy(np.stack([row.chain for row in rows]))
-        if some.prefix is not None:
-            prefix = Prefix.stacked([row.prefix for row in rows])
-        else:
-            batch = self._batch([sample and sample.request for sample in samples])
-            prefix = Prefix.computed(self.loaded.policy, batch)
-        field = Field(self.loaded.policy, prefix)
-        noise = None
-        if self.sampler.replays_noise:
-            noise = self._noise([sample and sample.request for sample in samples])[1]
+        chain, noise = self._replayed(samples)
+        field = self._field(samples, self.loaded.policy)
         by_row = likelihoods.log_prob(self.sampler, field, chain, self.likelihood_dims, noise)
         return by_row[:, : self.n_executed] * executed_rows(samples, self.n_executed)
+
+    def divergences(self, samples: Sequence[Sample | None], reference: SmolVLAPolicy) -> Tensor:
+        """(B, n) KL(policy || reference) of the transitions, summed over steps and dimensions."""
+        chain, noise = self._replayed(samples)
+        mine, theirs = (
+            self.sampler.module.transitions(
+                self.sampler, self._field(samples, policy), chain, noise
+            )
+            for policy in (self.loaded.policy, reference)
+        )
+        total = chain.new_zeros(chain.shape[0], chain.shape[2], dtype=torch.float64)
+        for (_, mean, std), (_, other, other_std) in zip(mine, theirs, strict=True):
+            std, other_std = (torch.as_tensor(s).expand_as(mean).double() for s in (std, other_std))
+            kl = gaussian_kl(mean.double(), std, other.double(), other_std)
+            total += kl[..., self.likelihood_dims].sum(-1)
+        return total[:, : self.n_executed] * executed_rows(samples, self.n_executed)
+
+    def _replayed(self, samples: Sequence[Sample | None]) -> tuple[Tensor, Tensor | None]:
+        """Stored chains (B, K+1, H, Z), and the noise again where the likelihood needs it."""
+        some = next(sample for sample in samples if sample is not None)
+        chain = torch.from_numpy(np.stack([(sample or some).chain for sample in samples]))
+        if not self.sampler.replays_noise:
+            return chain, None
+        return chain, self._noise([sample and sample.request for sample in samples])[1]
+
+    def _field(self, samples: Sequence[Sample | None], policy: SmolVLAPolicy) -> Field:
+        """A policy's velocity on these observations; kept prefixes fit any copy with this VLM."""
+        some = next(sample for sample in samples if sample is not None)
+        if some.prefix is not None:
+            return Field(policy, Prefix.stacked([(sample or some).prefix for sample in samples]))
+        batch = self._batch([sample and sample.request for sample in samples])
+        return Field(policy, Prefix.computed(policy, batch))
 
     def _velocity(self, batch: dict[str, Tensor]) -> Field:
         self._prefix = Prefix.computed(self.loaded.policy, batch)

@@ -137,11 +137,13 @@ class TrainConfig:
     """rounds of drawing groups until enough of them have variance"""
     scenes: str = "fresh"
     """initial states: fresh ones, or the suite's own, which evaluation uses too"""
+    curriculum: bool = False
+    """draw the suite's initial states by how undecided their success is"""
     advantage: str = "group"
 
     train: str = "expert"
     """which weights learn: the action expert, or all"""
-    lr: float = 1e-4
+    lr: float = 1.5e-4
     warmup: int = 10
     """optimizer steps over which the learning rate rises; Adam's first steps are its largest"""
     epochs: int = 1
@@ -198,6 +200,8 @@ class TrainConfig:
                 raise UserError(f"{name} must be greater than 0, got {getattr(self, name)}")
         if not self.dual_clip > 1:
             raise UserError(f"dual_clip must be greater than 1, got {self.dual_clip}")
+        if self.curriculum and self.scenes != "suite":
+            raise UserError("a curriculum needs scenes that come again: add --scenes suite")
         if self.advantage == "state" and self.scenes != "suite":
             raise UserError(
                 "advantage state needs scenes that come again: add --scenes suite, "

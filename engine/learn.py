@@ -1,5 +1,6 @@
 """One update of the weights from collected samples: gate, epochs, mini-batches, micro-batches."""
 
+import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 
@@ -29,6 +30,8 @@ class Learner:
         """L_max, decisions of an episode that runs to the horizon"""
         self.head = explorer.sampler if isinstance(explorer.sampler, nn.Module) else None
         """learned part of the likelihood, which no checkpoint of the policy needs to act"""
+        self.reference = copy.deepcopy(explorer.loaded.policy) if config.kl_beta else None
+        """the policy that training began with, for the KL penalty"""
         self.parameters = [
             *trained_parameters(explorer.loaded.policy, config.train),
             *(self.head.parameters() if self.head else ()),
@@ -132,6 +135,9 @@ class Learner:
                 advantage = advantage / n
             advantage = advantage[:, None].expand_as(log_ratio)
             loss = scale * surrogate(log_ratio, advantage, self.clip)[used].sum()
+            if self.reference is not None:
+                divergence = self.explorer.divergences(part, self.reference).sum() / n
+                loss = loss + self.config.kl_beta * scale * divergence
             loss.backward()
             log_ratios.append(log_ratio.detach()[used].numpy())
             advantages.append(advantage[used].numpy())

@@ -19,7 +19,7 @@ import numpy as np
 import yaml
 
 from engine.actor import BATCH, THREADS, Actor
-from engine.config import RecordConfig
+from engine.config import RecordConfig, TrainConfig
 from engine.cost import checked_cost
 from engine.envs import load_suite
 from engine.envs.vector import VectorEnv
@@ -124,7 +124,7 @@ def _condition(
 
     with ShardedWriter(
         path,
-        _header(config, actor, run_id),
+        trace_header(config, actor, run_id, "record"),
         actor.capture.sites,
         rotation=Rotation(
             config.shard_episodes or None, config.shard_bytes or None, config.shard_seconds or None
@@ -175,12 +175,15 @@ def episode_plans(config: RecordConfig, run_id: str, condition: str) -> list[Epi
     return plans
 
 
-def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
+def trace_header(
+    config: RecordConfig | TrainConfig, actor: Actor, run_id: str, kind: str
+) -> TraceHeader:
+    """What a trace of this actor says about itself."""
     policy, sampler, suite = actor.loaded.policy, actor.sampler, load_suite(config.suite)
     horizon, width = actor.chunk_shape
     return TraceHeader(
         run_id=run_id,
-        kind="record",
+        kind=kind,
         created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
         config=asdict(config) | {"batch": BATCH, "threads": THREADS},
         intervention=actor.intervention,
@@ -200,9 +203,9 @@ def _header(config: RecordConfig, actor: Actor, run_id: str) -> TraceHeader:
         },
         hook_map={site.name: site.module for site in actor.capture.sites},
         likelihood={
-            "name": "ode" if sampler.deterministic else "flow-sde",
-            "noise_level": sampler.noise_level,
-            "stochastic_steps": [] if sampler.deterministic else list(range(sampler.steps)),
+            "name": sampler.name,
+            "noise_level": getattr(sampler, "noise_level", None),
+            "stochastic_steps": [i for i, std in enumerate(sampler.stds()) if std > 0],
             "noise_std": sampler.stds(),
             "t_schedule": sampler.times(),
             "dims": actor.likelihood_dims,

@@ -18,44 +18,21 @@ import yaml
 
 from engine import checkpoint
 from engine.actor import action_statistics
-from engine.collect import Episode, Explorer, play
-from engine.config import TRAINING_SCENES, EvalConfig, TrainConfig
+from engine.collect import Explorer
+from engine.config import EvalConfig, TrainConfig
 from engine.envs import load_suite
 from engine.envs.vector import VectorEnv
 from engine.evaluate import outcomes
-from engine.grpo import advantages
+from engine.groups import Collector, Group
 from engine.learn import Learner
 from engine.likelihoods.flow_noise import FlowNoise
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.likelihoods.gaussian import Gaussian
-from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
-from engine.record import Listener, interruptible, new_run_folder
-from engine.rollout import EpisodePlan
+from engine.record import Listener, interruptible, new_run_folder, trace_header
+from engine.update_trace import write_update
+from traces.catalog import unused_path
 from traces.events import EventWriter
-from traces.schema import episode_uid
-
-SCENES_OF_TRAINING = 2  # stream of the seeds below, beside those of other random choices
-
-
-@dataclass
-class Group:
-    """Episodes of one scene."""
-
-    number: int
-    attempt: int
-    episodes: list[Episode] = field(default_factory=list)
-    advantages: np.ndarray | None = None
-
-    @property
-    def returns(self) -> np.ndarray:
-        """(G,)."""
-        return np.array([episode.record.episode["return"] for episode in self.episodes])
-
-    @property
-    def accepted(self) -> bool:
-        """Whether it teaches anything."""
-        return self.advantages is not None and bool(np.any(self.advantages))
 
 
 @dataclass
@@ -67,7 +44,8 @@ class Progress:
     steps: int = 0
     """optimizer steps taken"""
     episodes: int = 0
-    cpu_s: float = 0.0
+    visits: dict[str, list[float]] = field(default_factory=dict)
+    """initial state to the mean returns of its latest groups"""
     base_success: list[bool] = field(default_factory=list)
     """evaluation of the policy that training began with"""
 
@@ -83,8 +61,11 @@ def train(
 
     The first Ctrl-C ends it after the present update, with a checkpoint; the second one at once.
     """
-    folder = Path("runs") / run_id if resume else new_run_folder(run_id)
-    (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    explorer = explorer_of(config, loaded)
+    folder = Path("runs") / run_id
+    if not resume:
+        new_run_folder(run_id)
+        (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     with (
         EventWriter(folder / "events.jsonl") as events,
         interruptible(listen, "this update") as interrupted,
@@ -95,7 +76,7 @@ def train(
             events.emit(kind, **fields)
             listen(kind, fields)
 
-        run = _Run(config, loaded, folder, env, emit)
+        run = _Run(config, explorer, folder, env, emit)
         emit("run_start", **run.start_fields(run_id, resume))
         status, why = "finished", ""
         try:
@@ -127,29 +108,35 @@ def sampler_of(config: TrainConfig, loaded: LoadedPolicy) -> FlowSDE | FlowNoise
     return Gaussian(config.steps, **action_statistics(loaded), euler_noise=config.euler_noise)
 
 
+def explorer_of(config: TrainConfig, loaded: LoadedPolicy) -> Explorer:
+    """Who plays training episodes; the policy's checkpoints will act with the same K and replan.
+
+    Raises:
+        UserError: more rows between policy calls than a chunk has.
+    """
+    keep = config.train == "expert"  # the prefix cannot change while an update learns
+    explorer = Explorer(loaded, sampler_of(config, loaded), config.replan, keep_prefix=keep)
+    loaded.policy.config.num_steps = config.steps
+    loaded.policy.config.n_action_steps = config.replan
+    return explorer
+
+
 class _Run:
     """A run between its start and its end."""
 
     def __init__(
         self,
         config: TrainConfig,
-        loaded: LoadedPolicy,
+        explorer: Explorer,
         folder: Path,
         env: VectorEnv,
         emit: Callable,
     ):
-        self.config, self.loaded, self.folder, self.env = config, loaded, folder, env
-        self.emit = emit
+        self.config, self.explorer, self.folder, self.env = config, explorer, folder, env
+        self.loaded, self.emit = explorer.loaded, emit
         self.suite = load_suite(config.suite)
         self.task = self.suite.TASKS[config.task_id]
-        loaded.policy.config.num_steps = config.steps  # the checkpoints act as they were trained
-        loaded.policy.config.n_action_steps = config.replan
-        self.explorer = Explorer(
-            loaded,
-            sampler_of(config, loaded),
-            config.replan,
-            keep_prefix=config.train == "expert",
-        )
+        self.collector = Collector(config, self.explorer, env, folder.name, emit)
         self.learner = Learner(config, self.explorer, -(-self.task.horizon // config.replan))
         self.evaluation = EvalConfig(
             suite=config.suite,
@@ -163,7 +150,7 @@ class _Run:
         self.progress = Progress()
         if (last := checkpoint.latest(folder)) is not None:
             restored = checkpoint.restore(last)
-            checkpoint.load_weights(loaded.policy, last)
+            checkpoint.load_weights(self.loaded.policy, last)
             if self.learner.head is not None:
                 self.learner.head.load_state_dict(restored.head)
             checkpoint.load_optimizer(self.learner.optimizer, restored.optimizer)
@@ -176,12 +163,11 @@ class _Run:
             self.progress.base_success = self.evaluate()
             self.save()
         while self.progress.update < self.config.updates and not interrupted():
-            began, cpu = time.perf_counter(), _cpu_s()
+            began, cpu = time.perf_counter(), time.process_time()
             metrics = self.one_update()
-            self.progress.cpu_s += _cpu_s() - cpu
             metrics |= {
                 "time/step": time.perf_counter() - began,
-                "time/cpu": self.progress.cpu_s,
+                "time/cpu": time.process_time() - cpu,
                 "rollout/episodes_total": self.progress.episodes,
             }
             self.emit("step", update=self.progress.update, metrics=metrics)
@@ -195,7 +181,7 @@ class _Run:
         update = self.progress.update
         began = time.perf_counter()
         self.emit("phase", name="rollout", update=update)
-        groups = self.collect(update)
+        groups = self.collector.collect(update, self.progress.visits)
         collected = time.perf_counter()
         accepted = [group for group in groups if group.accepted][: self.config.groups]
         episodes = [episode for group in groups for episode in group.episodes]
@@ -224,50 +210,23 @@ class _Run:
         else:
             self.alert("warn", "no_group_accepted", 0, 1, "every group had one outcome; no step")
         metrics["time/actor"] = time.perf_counter() - collected
+        if self.config.traces and update % self.config.traces == 0:
+            self.write_trace(update, groups, metrics, time.perf_counter() - began)
         self.explorer.calls.clear()
         self.progress.update += 1
         self.progress.steps = self.learner.steps
         self.progress.episodes += len(episodes)
         return metrics
 
-    def collect(self, update: int) -> list[Group]:
-        """Play groups until enough of them have variance, or the rounds are used up (DAPO)."""
-        groups: list[Group] = []
-        for attempt in range(self.config.attempts):
-            missing = self.config.groups - sum(group.accepted for group in groups)
-            if missing <= 0:
-                break
-            new = [Group(len(groups) + i, attempt) for i in range(missing)]
-            plans = [self.plan(update, group, m) for group in new for m in range(self.size)]
-            episodes = iter(play(self.env, self.explorer, plans, self.config.slots))
-            for group in new:
-                group.episodes = [next(episodes) for _ in range(self.size)]
-                group.advantages = advantages(group.returns, self.config.advantage)
-                self._emit_group(update, group)
-            groups += new
-        return groups
-
-    @property
-    def size(self) -> int:
-        """G."""
-        return self.config.group_size
-
-    def plan(self, update: int, group: Group, member: int) -> EpisodePlan:
-        """The scene follows from the group, the noise from the member too."""
-        config = self.config
-        rng = np.random.default_rng([config.seed, SCENES_OF_TRAINING, update, group.number])
-        scene = int(rng.integers(TRAINING_SCENES.start, TRAINING_SCENES.stop))
-        init_state = scene if config.scenes == "fresh" else scene % self.suite.N_INIT_STATES
-        return EpisodePlan(
-            uid=episode_uid(self.folder.name, update, group.number, group.attempt, member),
-            task_name=self.task.name,
-            task_id=config.task_id,
-            suite=config.suite,
-            instruction=self.suite.instruction_of(config.task_id, init_state),
-            init_state=init_state,
-            scene_seed=scene,
-            key=NoiseKey(config.seed, update, group.number, member),
-        )
+    def write_trace(self, update: int, groups: list[Group], metrics: dict, wall_s: float) -> None:
+        """Keep the episodes of this update, with what became of them."""
+        folder = self.folder / "traces"
+        folder.mkdir(exist_ok=True)
+        header = trace_header(self.config, self.explorer, self.folder.name, "grpo")
+        path = unused_path(folder, f"update-{update:06d}", ".h5")
+        write_update(path, header, self.suite.OBJECT_NAMES, update, groups, metrics, wall_s)
+        episodes = sum(len(group.episodes) for group in groups)
+        self.emit("shard", path=str(path), bytes=path.stat().st_size, episodes=episodes, number=0)
 
     def evaluate(self) -> list[bool]:
         """Success on held-out scenes with the deterministic sampler, beside the base policy's."""
@@ -306,33 +265,6 @@ class _Run:
             "alert", level=level, rule=rule, value=value, threshold=threshold, message=message
         )
 
-    def _emit_group(self, update: int, group: Group) -> None:
-        for member, episode in enumerate(group.episodes):
-            plan = episode.plan
-            self.emit(
-                "episode",
-                uid=plan.uid,
-                update=update,
-                group=group.number,
-                member=member,
-                task_id=plan.task_id,
-                init_state=plan.init_state,
-                scene_seed=plan.scene_seed,
-                success=episode.success,
-                n_steps=episode.n_steps,
-                **{"return": episode.record.episode["return"]},
-            )
-        self.emit(
-            "group",
-            update=update,
-            group=group.number,
-            attempt=group.attempt,
-            n_members=len(group.episodes),
-            n_success=sum(e.success for e in group.episodes),
-            accepted=group.accepted,
-            reason="" if group.accepted else "every member had the same return",
-        )
-
     def start_fields(self, run_id: str, resumed: bool) -> dict:
         """The fields of `run_start`."""
         return {
@@ -349,9 +281,3 @@ class _Run:
             "update": self.progress.update,
             "config": asdict(self.config),
         }
-
-
-def _cpu_s() -> float:
-    """CPU time of this process; the environments' is added by their workers' end only."""
-    times = os.times()
-    return times.user + times.system

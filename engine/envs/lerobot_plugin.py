@@ -1,7 +1,7 @@
-"""The suite `tabletop` for lerobot's own tools, through its plugin mechanism.
+r"""The suite `tabletop` for lerobot's own tools, through its plugin mechanism.
 
     cd POLICY_FOLDER   # whose processors and config name its `vlm/` by a relative path
-    lerobot-eval --policy.path=. --env.type=tabletop --env.task=push_cube_to_zone \\
+    lerobot-eval --policy.path=. --env.type=tabletop --env.task=push_cube_to_zone \
         --env.discover_packages_path=engine.envs --eval.n_episodes=10 --seed=0
 
 Episode i plays the held-out scene seed + i, the one that `vla-trace eval` gives that number.

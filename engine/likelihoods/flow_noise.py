@@ -12,8 +12,8 @@ the checkpoint acts without noise.
 
 Where we depart from them: log p is the sum over steps (pi_RL takes the mean over K + 1 terms, so
 its ratio is a root of the ratio), and sampling and scoring use the same times (ReinFlow's differ).
-The net starts at zero, so that training begins with the middle of the range everywhere. The range is
-wider than theirs (0.08 to 0.16), whose ratios leave the trust region at every useful step.
+The net starts at zero, so that training begins with the middle of the range everywhere. The range
+is wider than theirs (0.08 to 0.16): the less noise, the smaller the step that the clip allows.
 """
 
 import math
@@ -38,6 +38,7 @@ class FlowNoise(nn.Module):
     """
 
     module = sys.modules[__name__]
+    name = "flow-noise"
     replays_noise = False
     deterministic = False
 

@@ -46,6 +46,11 @@ class FlowSDE:
             raise ValueError(f"noise_level must lie in [0, 2], got {self.noise_level}")
 
     @property
+    def name(self) -> str:
+        """As the trace calls it."""
+        return "ode" if self.deterministic else "flow-sde"
+
+    @property
     def deterministic(self) -> bool:
         """Whether the chain has no noise, and so no log-probability."""
         return self.noise_level == 0

@@ -35,6 +35,7 @@ class Gaussian(nn.Module):
     """
 
     module = sys.modules[__name__]
+    name = "gaussian"
     replays_noise = True
     deterministic = False
 

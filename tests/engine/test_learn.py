@@ -154,7 +154,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_said(fresh, requests):
     samples[0].advantage = float("nan")
     said = []
     before = [p.clone() for p in fresh.policy.parameters()]
-    metrics = learner(explorer, warmup=0).update(
+    metrics = learner(explorer, warmup=0, minibatches=1).update(
         0, explorer.calls, samples, 8, lambda *fields: said.append(fields)
     )
     assert metrics["skipped"] == 1
@@ -192,3 +192,19 @@ def test_a_sample_is_scored_with_its_own_noise(loaded, requests):
     ]
     with pytest.raises(RatioMismatch):
         check_gate(explorer, [swapped])
+
+
+def test_kl_to_the_start_is_zero_there_and_holds_the_policy_back(requests):
+    """Same samples, with and without the penalty: the penalised policy ends nearer to its start."""
+    ends = []
+    for beta in (0.0, 50.0):
+        loaded = load_policy(EMBEDDED)
+        explorer, samples = explored(loaded, requests)
+        student = learner(explorer, lr=1e-4, warmup=0, epochs=4, kl_beta=beta)
+        start = student.reference or load_policy(EMBEDDED).policy
+        with torch.no_grad():
+            assert explorer.divergences(samples, start).abs().max() < 1e-9
+        student.update(0, explorer.calls, samples, 8, no_alert)
+        with torch.no_grad():
+            ends.append(float(explorer.divergences(samples, start).sum()))
+    assert 0 < ends[1] < ends[0]

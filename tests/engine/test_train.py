@@ -8,6 +8,7 @@ import sys
 import time
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -31,6 +32,7 @@ TINY = {
     "eval_every": 0,
     "eval_episodes": 2,
     "lr": 1e-4,
+    "traces": 2,
 }
 
 
@@ -83,6 +85,24 @@ def test_members_of_a_group_share_the_scene_and_nothing_else_random(whole):
     assert len(set(scenes)) == len(scenes)
     assert all(10_000 <= scene < 100_000 for scene in scenes)
     assert len({e["uid"] for e in episodes}) == len(episodes)
+
+
+def test_an_update_can_be_kept_as_a_trace(whole):
+    (path,) = (whole / "traces").glob("*.h5")  # of updates 0 and 1, every second one
+    assert run(["check", str(path)]) == 0
+    log = [e for e in read_events(whole / "events.jsonl") if e.get("update") == 0]
+    played = [e for e in log if e["type"] == "episode"]
+    with h5py.File(path) as trace:
+        assert trace.attrs["kind"] == "grpo"
+        assert trace["episodes/success"][:].tolist() == [e["success"] for e in played]
+        assert np.isfinite(trace["steps/log_prob"][:]).all()
+        assert trace["groups/n_members"][:].tolist() == [
+            e["n_members"] for e in log if e["type"] == "group"
+        ]
+        accepted = trace["groups/accepted"][:].sum()
+        assert len(trace["advantages/uid"]) == accepted * TINY["group_size"]
+        assert trace["advantages/advantage"][:].sum() == pytest.approx(0, abs=1e-9)
+        assert trace["updates/n_groups_accepted"][0] == accepted
 
 
 def test_a_run_that_was_killed_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
