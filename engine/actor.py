@@ -1,8 +1,9 @@
 """A policy that acts on a fixed batch: sample a chunk, score it, capture what happened inside.
 
-Every call has `BATCH` rows, the same language length and the same number of threads, whatever is
-asked: batch shape alone moves float32 results, and then the same seeds would not give the same
-bytes. Rows without an episode are blank and their results are dropped.
+Every call has a multiple of `BATCH` rows (recordings: exactly that), the same language length and
+the same number of threads, whatever is asked: batch shape alone moves float32 results, and then the
+same seeds would not give the same bytes. Rows without an episode are blank and their results are
+dropped.
 """
 
 import hashlib
@@ -15,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from engine import sites
+from engine import likelihoods, sites
 from engine.capture import Capture
 from engine.donor import DonorTrace, Scene
 from engine.likelihoods import flow_sde
@@ -141,7 +142,7 @@ class Actor:
 
     @torch.inference_mode()  # bit-equal to no_grad and 5 % faster
     def decide(self, requests: Sequence[Request | None]) -> list[Decision | None]:
-        """One policy call for up to BATCH episodes; a None row stays None."""
+        """One policy call for as many rows as there are requests; a None row stays None."""
         began = time.perf_counter()
         policy = self.loaded.policy
         batch = self._batch(requests)
@@ -150,7 +151,7 @@ class Actor:
         steers = self.steers(requests)
         intervened = {row for steer in steers for row in steer.rows}
         with steered(policy, steers, mask), self.capture.recording(mask) as captured:
-            chain, log_prob = flow_sde.sample(
+            chain, log_prob = likelihoods.sample(
                 self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims
             )
             activations = captured()
@@ -159,6 +160,8 @@ class Actor:
             log_prob_base[list(intervened)] = self._base_log_prob(batch, chain)[list(intervened)]
         n_actions = policy.config.action_feature.shape[0]
         actions = self.loaded.postprocess(chain[:, -1, : self.n_executed, :n_actions])
+        if hasattr(self.sampler, "squash"):
+            actions = self.sampler.squash(actions)
         ms = (time.perf_counter() - began) * 1000
         return [
             request
@@ -184,7 +187,9 @@ class Actor:
         """Sample one decision without interventions, for whoever taps; returns its prefix mask."""
         batch = self._batch(requests)
         initial, noise = self._noise(requests)
-        flow_sde.sample(self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims)
+        likelihoods.sample(
+            self.sampler, self._velocity(batch), initial, noise, self.likelihood_dims
+        )
         return sites.prefix_mask(self.loaded.policy, batch)
 
     def steers(self, requests: Sequence[Request | None]) -> list[Steer]:
@@ -231,7 +236,8 @@ class Actor:
         """(B, H) under the unsteered policy, NaN unless asked for."""
         if not self.base_log_prob or self.sampler.deterministic:
             return chain.new_full((len(chain), chain.shape[2]), np.nan, dtype=torch.float64)
-        return flow_sde.log_prob(self.sampler, self._velocity(batch), chain, self.likelihood_dims)
+        velocity = self._velocity(batch)
+        return likelihoods.log_prob(self.sampler, velocity, chain, self.likelihood_dims)
 
     def _velocity(self, batch: dict[str, Tensor]) -> flow_sde.Velocity:
         """The velocity field on these observations; the prefix is run once."""
@@ -242,9 +248,9 @@ class Actor:
         )
 
     def _batch(self, requests: Sequence[Request | None]) -> dict[str, Tensor]:
-        """The preprocessor's output for BATCH rows, blank where there is no request."""
-        if len(requests) != BATCH:
-            raise ValueError(f"a policy call has {BATCH} rows, got {len(requests)}")
+        """The preprocessor's output, one row a request, blank where there is none."""
+        if not requests or len(requests) % BATCH:
+            raise ValueError(f"a policy call has a multiple of {BATCH} rows, got {len(requests)}")
         some = next(r for r in requests if r is not None)
         pixels = {key: np.zeros_like(value) for key, value in some.pixels.items()}
         rows = [r.pixels if r else pixels for r in requests]
@@ -261,10 +267,10 @@ class Actor:
         )
 
     def _noise(self, requests: Sequence[Request | None]) -> tuple[Tensor, Tensor]:
-        """Initial (B, H, Z) and transition (K, B, H, Z) noise, each row from its own key."""
-        shape, steps = self.chunk_shape, self.sampler.steps
-        initial = np.zeros((BATCH, *shape), np.float32)
-        noise = np.zeros((steps, BATCH, *shape), np.float32)
+        """Initial (B, H, Z) and transition (draws, B, H, Z) noise, each row from its own key."""
+        shape, steps = self.chunk_shape, self.sampler.draws
+        initial = np.zeros((len(requests), *shape), np.float32)
+        noise = np.zeros((steps, len(requests), *shape), np.float32)
         for i, r in enumerate(requests):
             if r is not None:
                 initial[i] = r.key.initial(r.decision, shape)

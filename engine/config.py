@@ -1,4 +1,4 @@
-"""What a recording is made of, validated before anything heavy starts."""
+"""What a recording and a training run are made of, validated before anything heavy starts."""
 
 from dataclasses import dataclass, fields
 
@@ -60,18 +60,165 @@ class RecordConfig:
         _at_least("replan", self.replan, 1)
         _at_least("workers", self.workers, 1)
         _at_least("seed", self.seed, 0)
-        if self.seed + self.episodes > EVALUATION_SCENES:
-            raise UserError(
-                f"seed {self.seed} with {self.episodes} episodes leaves the evaluation scenes "
-                f"(0 to {EVALUATION_SCENES - 1}); seed + episodes must be at most "
-                f"{EVALUATION_SCENES}"
-            )
+        _check_scenes(self.seed, self.episodes)
         if unknown := set(self.keep) - set(KEEP):
             raise UnknownName("thing to keep", min(unknown), KEEP)
         if self.video not in ("", "mp4", "gif"):
             raise UserError(f"video {self.video!r}: expected mp4 or gif")
 
 
+@dataclass(frozen=True)
+class EvalConfig:
+    """One evaluation, of a policy and of its base on the same scenes."""
+
+    suite: str = "tabletop"
+    policy: str = "smolvla-tabletop"
+    base: str = "smolvla-tabletop"
+    """policy to compare with, or none"""
+    episodes: int = 100
+    seed: int = 0
+    """first scene seed"""
+    replan: int = 10
+    steps: int = 5
+    """K, denoising steps"""
+    workers: int = 2
+    slots: int = 32
+
+    def __post_init__(self) -> None:
+        for name in ("episodes", "replan", "steps", "workers", "slots"):
+            _at_least(name, getattr(self, name), 1)
+        _at_least("seed", self.seed, 0)
+        _check_scenes(self.seed, self.episodes)
+
+
+def _check_scenes(seed: int, episodes: int) -> None:
+    if seed + episodes > EVALUATION_SCENES:
+        raise UserError(
+            f"seed {seed} with {episodes} episodes leaves the evaluation scenes "
+            f"(0 to {EVALUATION_SCENES - 1}); seed + episodes must be at most {EVALUATION_SCENES}"
+        )
+
+
 def _at_least(name: str, value: float, least: int) -> None:
     if not value >= least:
         raise UserError(f"{name} must be at least {least}, got {value}")
+
+
+def _one_of(kind: str, value: str, names: tuple[str, ...]) -> None:
+    if value not in names:
+        raise UnknownName(kind, value, names)
+
+
+TRAINING_SCENES = range(10_000, 100_000)
+"""scene seeds of training; evaluation lies below, behaviour cloning above"""
+
+LIKELIHOODS = ("flow-sde", "flow-noise", "gaussian")
+TRAINED = ("expert", "full")
+ADVANTAGES = ("group", "rloo", "state")
+RATIOS = ("row", "chunk")
+SCENES = ("fresh", "suite")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training run; docs/grpo.md says where each default comes from."""
+
+    suite: str = "tabletop"
+    task_id: int = 1
+    policy: str = "smolvla-tabletop"
+    seed: int = 0
+    updates: int = 100
+
+    likelihood: str = "flow-sde"
+    steps: int = 4
+    """K, denoising steps"""
+    noise_level: float = 0.7
+    """a of the flow-SDE"""
+    noise_low: float = 0.1
+    """smallest and"""
+    noise_high: float = 0.4
+    """largest learned standard deviation of `flow-noise`"""
+    euler_noise: float = 0.0
+    """noise of each Euler step of `gaussian`"""
+    replan: int = 10
+    """control steps between policy calls"""
+
+    groups: int = 8
+    """accepted groups an update"""
+    group_size: int = 8
+    """G, episodes a group: one scene, different noise"""
+    attempts: int = 2
+    """rounds of drawing groups until enough of them have variance"""
+    scenes: str = "fresh"
+    """initial states: fresh ones, or the suite's own, which evaluation uses too"""
+    curriculum: bool = False
+    """draw the suite's initial states by how undecided their success is"""
+    advantage: str = "group"
+
+    train: str = "expert"
+    """which weights learn: the action expert, or all"""
+    lr: float = 1.5e-4
+    warmup: int = 10
+    """optimizer steps over which the learning rate rises; Adam's first steps are its largest"""
+    epochs: int = 1
+    minibatches: int = 2
+    """optimizer steps an epoch"""
+    micro_batch: int = 64
+    """decisions in memory at once"""
+    ratio: str = "row"
+    """what has a ratio of its own, and is clipped: each action row, or the chunk as a whole"""
+    clip_low: float = 0.2
+    clip_high: float = 0.28
+    dual_clip: float = 3.0
+    kl_beta: float = 0.0
+    """weight of the KL divergence to the policy that training began with"""
+    grad_clip: float = 1.0
+
+    workers: int = 2
+    """environment processes; changes no byte"""
+    slots: int = 32
+    """episodes that run at the same time"""
+    eval_every: int = 10
+    """updates between evaluations; 0: only before and after"""
+    eval_episodes: int = 100
+    """held-out scenes, from seed 0"""
+    checkpoint_every: int = 10
+    """updates between checkpoints that are kept; the last one always is"""
+    traces: int = 0
+    """updates between those whose episodes are kept as a trace; 0: none"""
+
+    def __post_init__(self) -> None:
+        counts = ("updates", "steps", "replan", "groups", "attempts", "epochs", "minibatches")
+        for name in (*counts, "micro_batch", "workers", "slots", "eval_episodes"):
+            _at_least(name, getattr(self, name), 1)
+        for name in ("eval_every", "traces", "seed", "kl_beta", "warmup", "euler_noise"):
+            _at_least(name, getattr(self, name), 0)
+        _at_least("checkpoint_every", self.checkpoint_every, 1)
+        _at_least("group_size", self.group_size, 2)
+        _one_of("likelihood", self.likelihood, LIKELIHOODS)
+        _one_of("part to train", self.train, TRAINED)
+        _one_of("level of ratios", self.ratio, RATIOS)
+        _one_of("advantage", self.advantage, ADVANTAGES)
+        _one_of("choice of scenes", self.scenes, SCENES)
+        if not 0 < self.noise_level <= 2:
+            raise UserError(
+                f"noise_level must lie in (0, 2], got {self.noise_level}; without noise there is "
+                "no likelihood to train with"
+            )
+        if not 0 < self.noise_low <= self.noise_high:
+            raise UserError(
+                f"expected 0 < noise_low <= noise_high, got {self.noise_low} and {self.noise_high}"
+            )
+        for name in ("lr", "grad_clip", "clip_low", "clip_high"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"{name} must be greater than 0, got {getattr(self, name)}")
+        if not self.dual_clip > 1:
+            raise UserError(f"dual_clip must be greater than 1, got {self.dual_clip}")
+        if self.curriculum and self.scenes != "suite":
+            raise UserError("a curriculum needs scenes that come again: add --scenes suite")
+        if self.advantage == "state" and self.scenes != "suite":
+            raise UserError(
+                "advantage state needs scenes that come again: add --scenes suite, "
+                "or take --advantage rloo"
+            )
+        _check_scenes(0, self.eval_episodes)

@@ -6,40 +6,35 @@ state and denoising noise (`pair_key`), so that it can be compared with the base
 
 import os
 import platform
-import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 
-from engine.actor import BATCH, THREADS, Actor
+from engine.actor import BATCH, Actor
 from engine.config import RecordConfig
 from engine.cost import checked_cost
-from engine.dose import Dose, measure
+from engine.dose import measure
 from engine.envs import load_suite
 from engine.envs.vector import VectorEnv
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy
-from engine.provenance import versions
 from engine.rollout import EpisodePlan, first_requests, run_block
-from engine.runs import RUNS, new_run
+from engine.runs import RUNS, Listener, interruptible, new_run
+from engine.trace_header import trace_header
 from traces.catalog import unused_path
 from traces.condition import BASELINE, Condition
 from traces.events import EventWriter
 from traces.schema import episode_uid
 from traces.shards import ClosedShard, Rotation, ShardedWriter
 from traces.spool import Spill
-from traces.writer import EpisodeRecord, TraceHeader
+from traces.writer import EpisodeRecord
 
 FILMED = 4  # episodes of a condition that `--video` films
 SPILL_BYTES = 256 * 2**20  # activations of a block that stay in memory until it ends
-
-Listener = Callable[[str, dict], None]  # event type and fields, as written to events.jsonl
 
 
 def record(
@@ -89,7 +84,7 @@ def record(
     cost = checked_cost(config, actors)
     folder = new_run(run_id, config, conditions) if finished is None else RUNS / run_id
     paths: list[Path] = []
-    with EventWriter(folder / "events.jsonl") as events, _interruptible(listen) as interrupted:
+    with EventWriter(folder / "events.jsonl") as events, interruptible(listen) as interrupted:
 
         def emit(kind: str, /, **fields: object) -> None:
             events.emit(kind, **fields)
@@ -144,7 +139,7 @@ def _record(
 
     with ShardedWriter(
         path,
-        _header(config, condition, actor, run_id, dose),
+        trace_header(config, condition, actor, run_id, "record", dose),
         actor.capture.sites,
         rotation=Rotation(
             config.shard_episodes or None, config.shard_bytes or None, config.shard_seconds or None
@@ -206,54 +201,6 @@ def episode_plans(config: RecordConfig, run_id: str, condition: Condition) -> li
     return plans
 
 
-def _header(
-    config: RecordConfig, condition: Condition, actor: Actor, run_id: str, dose: Dose | None = None
-) -> TraceHeader:
-    policy, sampler, suite = actor.loaded.policy, actor.sampler, load_suite(config.suite)
-    horizon, width = actor.chunk_shape
-    return TraceHeader(
-        run_id=run_id,
-        kind="record",
-        created_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
-        config=asdict(config) | {"batch": BATCH, "threads": THREADS},
-        intervention=condition.intervention,
-        prompt=condition.prompt,
-        suite={
-            "name": config.suite,
-            "control_hz": suite.CONTROL_HZ,
-            "horizon": suite.TASKS[config.task_id].horizon,
-            "cameras": suite.CAMERAS,
-            "workspace": suite.WORKSPACE,
-            "joints": suite.JOINTS,
-        },
-        normalisation={"action": actor.statistics},
-        versions=versions(),
-        host={
-            "node": platform.node(),
-            "machine": platform.machine(),
-            "gl": os.environ["MUJOCO_GL"],
-        },
-        hook_map={site.name: site.module for site in actor.capture.sites},
-        likelihood={
-            "name": "ode" if sampler.deterministic else "flow-sde",
-            "noise_level": sampler.noise_level,
-            "stochastic_steps": [] if sampler.deterministic else list(range(sampler.steps)),
-            "noise_std": sampler.stds(),
-            "t_schedule": sampler.times(),
-            "dims": actor.likelihood_dims,
-            "why_nan": "the ODE sampler has no density" if sampler.deterministic else "",
-            "why_base_nan": actor.why_base_nan,
-        },
-        dose=dose.to_dict() if dose else {},
-        n_action_steps=config.replan,
-        K=sampler.steps,
-        H=horizon,
-        A=policy.config.action_feature.shape[0],
-        Z=width,
-        language_length=policy.config.tokenizer_max_length,
-    )
-
-
 def _run_start(
     config: RecordConfig,
     loaded: LoadedPolicy,
@@ -302,26 +249,3 @@ def _film(trace: Path, episode: int, frames: list[np.ndarray], config: RecordCon
     timing = {"fps": hz} if config.video == "mp4" else {"duration": 1000 / hz, "loop": 0}
     iio.imwrite(path, np.stack(frames), **timing)
     return path
-
-
-@contextmanager
-def _interruptible(listen: Listener) -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether Ctrl-C was pressed; a second press raises at once."""
-    pressed = []
-
-    def handler(signum: int, frame: object) -> None:
-        if pressed:
-            raise KeyboardInterrupt
-        pressed.append(signum)
-        text = "stopping after the present episodes; Ctrl-C again stops at once"
-        listen("alert", {"level": "warning", "text": text})
-
-    try:
-        before = signal.signal(signal.SIGINT, handler)
-    except ValueError:  # not the main thread: Ctrl-C is somebody else's
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(pressed)
-    finally:
-        signal.signal(signal.SIGINT, before)

@@ -46,7 +46,7 @@ class EpisodePlan:
 
 
 @dataclass
-class _Running:
+class Running:
     """An episode while it runs."""
 
     plan: EpisodePlan
@@ -63,6 +63,7 @@ class _Running:
 
     @property
     def needs_decision(self) -> bool:
+        """Whether it has no action left to send."""
         return not self.done and (not self.decisions or self.chunk_is_used)
 
     @property
@@ -115,8 +116,7 @@ def run_block(
     moments = env.reset(scenes, frames)
     spill = spill or Spill(sys.maxsize)
     running = [
-        _Running(plan, slot, moments[slot], _spools(actor, spill))
-        for slot, plan in enumerate(plans)
+        Running(plan, slot, moments[slot], spools(actor, spill)) for slot, plan in enumerate(plans)
     ]
     while not all(episode.done for episode in running):
         _decide(actor, running)
@@ -127,22 +127,22 @@ def run_block(
             episode.moment = moment
             episode.done = moment.terminated or moment.truncated
             episode.wall_s = time.perf_counter() - began
-    return [(_record(e, actor, keep), _frames(e)) for e in running]
+    return [(episode_record(e, actor, keep), _frames(e)) for e in running]
 
 
 def first_requests(env: VectorEnv, plans: list[EpisodePlan]) -> list[Request | None]:
     """What the policy is asked first in each of up to BATCH episodes."""
     scenes = {slot: (plan.scene_seed, plan.init_state) for slot, plan in enumerate(plans)}
     moments = env.reset(scenes, False)
-    asked = [_request(plan, moments[slot], 0, 0) for slot, plan in enumerate(plans)]
+    asked = [request_of(plan, moments[slot], 0, 0) for slot, plan in enumerate(plans)]
     return [*asked, *[None] * (BATCH - len(asked))]
 
 
-def _decide(actor: Actor, running: list[_Running]) -> None:
+def _decide(actor: Actor, running: list[Running]) -> None:
     requests: list[Request | None] = [None] * BATCH
     for e in running:
         if e.needs_decision:
-            requests[e.slot] = _request(e.plan, e.moment, len(e.decisions), len(e.sent))
+            requests[e.slot] = request_of(e.plan, e.moment, len(e.decisions), len(e.sent))
     if not any(requests):
         return
     for e, decision in zip(running, actor.decide(requests)[: len(running)], strict=True):
@@ -150,7 +150,8 @@ def _decide(actor: Actor, running: list[_Running]) -> None:
             e.add(decision)
 
 
-def _request(plan: EpisodePlan, moment: Moment, decision: int, step: int) -> Request:
+def request_of(plan: EpisodePlan, moment: Moment, decision: int, step: int) -> Request:
+    """What the policy is asked in an episode's decision of that number, at that control step."""
     seen = moment.observation
     return Request(
         pixels=seen["pixels"],
@@ -163,19 +164,20 @@ def _request(plan: EpisodePlan, moment: Moment, decision: int, step: int) -> Req
     )
 
 
-def _spools(actor: Actor, spill: Spill) -> dict[str, Spool]:
+def spools(actor: Actor, spill: Spill) -> dict[str, Spool]:
+    """Where chain and activations of an episode wait until it ends."""
     chain = spill.spool((actor.sampler.steps + 1, *actor.chunk_shape), "float32")
     sites = {site.name: spill.spool(site.shape, "float32") for site in actor.capture.sites}
     return {CHAIN: chain} | sites
 
 
-def _frames(episode: _Running) -> list[np.ndarray]:
+def _frames(episode: Running) -> list[np.ndarray]:
     if not episode.plan.video:
         return []
     return [m.frame for m in (*episode.moments, episode.moment)]
 
 
-def _seen(e: _Running) -> dict[str, Stream]:
+def _seen(e: Running) -> dict[str, Stream]:
     """Camera to the steps of decisions and the policy's pictures there."""
     starts = [start for start, _ in e.decisions]
     return {
@@ -184,7 +186,7 @@ def _seen(e: _Running) -> dict[str, Stream]:
     }
 
 
-def _simulated(e: _Running) -> Stream:
+def _simulated(e: Running) -> Stream:
     """The simulator's state before every step; the last step brings also the one after it."""
     states = [m.sim_state for m in e.moments]
     states[-1] = np.concatenate([states[-1], e.moment.sim_state])
@@ -195,7 +197,8 @@ def _png(picture: np.ndarray) -> bytes:
     return iio.imwrite("<bytes>", picture, extension=".png")
 
 
-def _record(e: _Running, actor: Actor, keep: Collection[str]) -> EpisodeRecord:
+def episode_record(e: Running, actor: Actor, keep: Collection[str]) -> EpisodeRecord:
+    """A finished episode as the trace takes it."""
     decisions = [d for _, d in e.decisions]
     starts = [start for start, _ in e.decisions]
     executed = np.diff([*starts, len(e.sent)])

@@ -1,4 +1,4 @@
-"""The folder of a run, `runs/<id>/`: what was asked for, and how far it got.
+"""A run: its folder `runs/<id>/`, what was asked for, how far it got, and how Ctrl-C ends it.
 
 `config.yaml` holds the configuration, `conditions.json` the arms of the experiment and
 `events.jsonl` what happened. The three are enough to go on with a run that was stopped.
@@ -6,7 +6,9 @@
 
 import json
 import os
-from collections.abc import Sequence
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -20,6 +22,8 @@ from traces.intervention import Intervention
 
 RUNS = Path("runs")
 
+Listener = Callable[[str, dict], None]  # event type and fields, as written to events.jsonl
+
 
 @dataclass(frozen=True)
 class Stopped:
@@ -32,8 +36,25 @@ class Stopped:
     policy_sha256: str
 
 
+def new_run_folder(run_id: str) -> Path:
+    """Make `runs/<id>`.
+
+    Raises:
+        FileExists: there is a run of that name.
+        UnwritableFolder: it cannot be made.
+    """
+    folder = RUNS / run_id
+    try:
+        folder.mkdir(parents=True)
+    except FileExistsError as error:
+        raise FileExists(folder) from error
+    except OSError as error:
+        raise UnwritableFolder(folder, os.strerror(error.errno or 0).lower()) from error
+    return folder
+
+
 def new_run(run_id: str, config: RecordConfig, conditions: Sequence[Condition]) -> Path:
-    """Make the folder of a run.
+    """Make the folder of a run of conditions.
 
     Raises:
         FileExists: there is a run of that name.
@@ -43,13 +64,7 @@ def new_run(run_id: str, config: RecordConfig, conditions: Sequence[Condition]) 
     labels = [condition.label for condition in conditions]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise UserError(f"two conditions are called {min(twice)!r}; give them different names")
-    folder = RUNS / run_id
-    try:
-        folder.mkdir(parents=True)
-    except FileExistsError as error:
-        raise FileExists(folder) from error
-    except OSError as error:
-        raise UnwritableFolder(folder, os.strerror(error.errno or 0).lower()) from error
+    folder = new_run_folder(run_id)
     (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
     arms = [
         {
@@ -100,3 +115,28 @@ def _arm(condition: Condition) -> dict:
 def _condition(arm: dict) -> Condition:
     steered = arm["intervention"]
     return Condition(steered and Intervention.from_json(json.dumps(steered)), arm["prompt"])
+
+
+@contextmanager
+def interruptible(
+    listen: Listener, what: str = "the present episodes"
+) -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether Ctrl-C was pressed; a second press raises at once."""
+    pressed = []
+
+    def handler(signum: int, frame: object) -> None:
+        if pressed:
+            raise KeyboardInterrupt
+        pressed.append(signum)
+        text = f"stopping after {what}; Ctrl-C again stops at once"
+        listen("alert", {"level": "warning", "text": text})
+
+    try:
+        before = signal.signal(signal.SIGINT, handler)
+    except ValueError:  # not the main thread: Ctrl-C is somebody else's
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(pressed)
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -19,6 +19,8 @@ COMMANDS = {
     "record": ("tui.commands.record:command", "Record rollouts, steered and paired baseline."),
     "sweep": ("tui.commands.sweep:command", "Record a grid of conditions, resumable."),
     "reach": ("tui.commands.reach:command", "Which layers can change the action, and how much."),
+    "train": ("tui.commands.train:command", "Fine-tune a policy by reinforcement (GRPO)."),
+    "eval": ("tui.commands.eval:command", "Success of a policy, paired with its base."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
     "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),

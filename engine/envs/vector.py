@@ -78,14 +78,22 @@ class VectorEnv:
         arguments = {slot: (action, slot in looking) for slot, action in actions.items()}
         return self._call("step", arguments, frames)
 
-    def _call(self, name: str, arguments: Mapping[int, object], frames: bool) -> dict[int, Moment]:
+    def play(self, chunks: Mapping[int, np.ndarray], frames: bool) -> dict[int, list[Moment]]:
+        """Play the rows of a chunk in the named slots: slot -> (n, A) actions.
+
+        One message for n steps. A slot stops when its episode ends; only the last moment has
+        `pixels`, and only if the episode goes on.
+        """
+        return self._call("play", chunks, frames)
+
+    def _call(self, name: str, arguments: Mapping[int, object], frames: bool) -> dict:
         n = len(self._pipes)
         asked = []
         for worker in range(n):
             share = {slot: value for slot, value in arguments.items() if slot % n == worker}
             if share:
                 asked.append((worker, (name, share, frames)))
-        moments: dict[int, Moment] = {}
+        moments: dict = {}
         try:
             for worker, call in asked:
                 self._pipes[worker].send(call)
@@ -127,7 +135,9 @@ def _work(pipe: Connection, suite: str, task_id: int, slots: list[int]) -> None:
         try:
             pipe.send(
                 {
-                    slot: _moment(envs[slot], name, argument, frames)
+                    slot: _played(envs[slot], argument, frames)
+                    if name == "play"
+                    else _moment(envs[slot], name, argument, frames)
                     for slot, argument in arguments.items()
                 }
             )
@@ -137,6 +147,15 @@ def _work(pipe: Connection, suite: str, task_id: int, slots: list[int]) -> None:
         env.close()
     sys.stdout.flush()
     os._exit(0)  # GL contexts are gone; skip the interpreter's own teardown of them
+
+
+def _played(env, chunk: np.ndarray, frames: bool) -> list[Moment]:
+    moments = []
+    for i, action in enumerate(chunk, start=1):
+        moments.append(_moment(env, "step", (action, i == len(chunk)), frames))
+        if moments[-1].terminated or moments[-1].truncated:
+            break
+    return moments
 
 
 def _moment(env, name: str, argument, frames: bool) -> Moment:

@@ -15,11 +15,14 @@ recorded action row has the density of its whole chain.
 """
 
 import math
-from collections.abc import Callable
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from engine.likelihoods import log_density
 
 Velocity = Callable[[Tensor, Tensor], Tensor]  # x (B, H, Z), t (B,) -> v (B, H, Z)
 
@@ -33,6 +36,9 @@ class FlowSDE:
     noise_level: float = 0.5
     """a; 0 is the deterministic ODE, which has no density"""
 
+    module = sys.modules[__name__]
+    replays_noise = False
+
     def __post_init__(self) -> None:
         if self.steps < 1:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
@@ -40,9 +46,19 @@ class FlowSDE:
             raise ValueError(f"noise_level must lie in [0, 2], got {self.noise_level}")
 
     @property
+    def name(self) -> str:
+        """As the trace calls it."""
+        return "ode" if self.deterministic else "flow-sde"
+
+    @property
     def deterministic(self) -> bool:
         """Whether the chain has no noise, and so no log-probability."""
         return self.noise_level == 0
+
+    @property
+    def draws(self) -> int:
+        """Arrays of transition noise that a decision takes."""
+        return self.steps
 
     def times(self) -> list[float]:
         """t_0 .. t_{K-1}."""
@@ -95,16 +111,22 @@ def sample(
 def log_prob(settings: FlowSDE, velocity: Velocity, chain: Tensor, dims: list[int]) -> Tensor:
     """(B, H) float64 log-probability of each action row of a stored chain under `velocity`."""
     total = chain.new_zeros((len(chain), chain.shape[2]), dtype=torch.float64)
-    for i, (t, std) in enumerate(zip(settings.times(), settings.stds(), strict=True)):
-        v = velocity(chain[:, i], torch.full((len(chain),), t, dtype=torch.float32))
-        mean = settings.mean(v, chain[:, i], t)
-        total += _log_density(chain[:, i + 1], mean, std, dims)
+    for x, mean, std in transitions(settings, velocity, chain):
+        total += _log_density(x, mean, std, dims)
     return total
 
 
+def transitions(
+    settings: FlowSDE, velocity: Velocity, chain: Tensor, noise: Tensor | None = None
+) -> Iterator[tuple[Tensor, Tensor, float]]:
+    """State and mean (B, H, Z), and standard deviation, of each step of a stored chain."""
+    for i, (t, std) in enumerate(zip(settings.times(), settings.stds(), strict=True)):
+        v = velocity(chain[:, i], torch.full((len(chain),), t, dtype=torch.float32))
+        yield chain[:, i + 1], settings.mean(v, chain[:, i], t), std
+
+
 def _log_density(x: Tensor, mean: Tensor, std: float, dims: list[int]) -> Tensor:
-    """Sum over `dims` of log N(x; mean, std^2), reduced in float64, (B, H)."""
+    """`log_density`, NaN where there is no noise."""
     if std == 0:
         return x.new_full(x.shape[:2], math.nan, dtype=torch.float64)
-    z = (x[..., dims].double() - mean[..., dims].double()) / std
-    return (-0.5 * z.square() - math.log(std) - 0.5 * math.log(2 * math.pi)).sum(-1)
+    return log_density(x, mean, std, dims)

@@ -52,14 +52,16 @@ def overhead() -> None:
     from engine.envs.vector import VectorEnv
     from engine.likelihoods.flow_sde import FlowSDE
     from engine.policies.smolvla import EMBEDDED, load_policy
-    from engine.record import SPILL_BYTES, _header, episode_plans
+    from engine.record import SPILL_BYTES, episode_plans
     from engine.rollout import run_block
+    from engine.trace_header import trace_header
+    from traces.condition import BASELINE
 
     config = RecordConfig(task_id=TASK, episodes=BATCH * (BLOCKS + 1), shard_seconds=0)
     loaded = load_policy(EMBEDDED)
     actor = Actor(loaded, FlowSDE(loaded.policy.config.num_steps, config.noise_level))
     capture = {"off": NoCapture()} | dict.fromkeys(ARMS[1:], actor.capture)
-    plans = episode_plans(config, "overhead", "baseline")
+    plans = episode_plans(config, "overhead", BASELINE)
     seconds: dict[str, list[float]] = {arm: [] for arm in ARMS}
     calls = []
     with (
@@ -69,7 +71,7 @@ def overhead() -> None:
         path = Path(folder) / "a.h5"
         writer = ShardedWriter(
             path,
-            _header(config, actor, "overhead"),
+            trace_header(config, BASELINE, actor, "overhead", "record"),
             actor.capture.sites,
             rotation=Rotation(bytes=config.shard_bytes),
             object_names=load_suite(config.suite).OBJECT_NAMES,

@@ -1,0 +1,162 @@
+"""Groups of episodes: which scenes an update plays, what its groups teach, which are drawn anew.
+
+Members of a group share suite, task, initial state and scene seed and differ in the policy's noise
+alone, so that their returns compare actions and not scenes. A group whose members all had the same
+return teaches nothing; others are drawn in its place (DAPO, arXiv:2503.14476), up to a cap.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from engine.collect import Episode, Explorer, play
+from engine.config import TRAINING_SCENES, TrainConfig
+from engine.envs import load_suite
+from engine.envs.vector import VectorEnv
+from engine.grpo import advantages
+from engine.noise import NoiseKey
+from engine.rollout import EpisodePlan
+from traces.schema import episode_uid
+
+SCENES_OF_TRAINING = 2  # stream of the seeds below, beside those of other random choices
+REMEMBERED = 5  # visits of an initial state that its running baseline averages
+FLOOR = 0.02  # weight that the curriculum gives to a state whatever is known of it
+
+Visits = dict[str, list[float]]  # initial state to the mean returns of its latest groups
+
+
+@dataclass
+class Group:
+    """Episodes of one scene."""
+
+    number: int
+    """within the update"""
+    attempt: int
+    """round in which it was drawn"""
+    episodes: list[Episode] = field(default_factory=list)
+    advantages: np.ndarray | None = None
+
+    @property
+    def returns(self) -> np.ndarray:
+        """(G,)."""
+        return np.array([episode.record.episode["return"] for episode in self.episodes])
+
+    @property
+    def accepted(self) -> bool:
+        """Whether it teaches anything."""
+        return self.advantages is not None and bool(np.any(self.advantages))
+
+    @property
+    def reason(self) -> str:
+        """Why it does not; empty when it does."""
+        return "" if self.accepted else "every member had the same return"
+
+
+class Collector:
+    """Plays the groups of an update."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        explorer: Explorer,
+        env: VectorEnv,
+        run_id: str,
+        emit: Callable[..., None],
+    ):
+        self.config, self.explorer, self.env = config, explorer, env
+        self.run_id, self.emit = run_id, emit
+        self.suite = load_suite(config.suite)
+
+    def collect(self, update: int, visits: Visits) -> list[Group]:
+        """Play groups until enough of them have variance, or the rounds are used up.
+
+        `visits` is brought up to date.
+        """
+        groups: list[Group] = []
+        for attempt in range(self.config.attempts):
+            missing = self.config.groups - sum(group.accepted for group in groups)
+            if missing <= 0:
+                break
+            new = [Group(len(groups) + i, attempt) for i in range(missing)]
+            size = self.config.group_size
+            plans = [
+                self.plan(update, group, member, visits) for group in new for member in range(size)
+            ]
+            episodes = iter(play(self.env, self.explorer, plans, self.config.slots))
+            for group in new:
+                group.episodes = [next(episodes) for _ in range(size)]
+                self._judge(group, visits)
+                self._emit(update, group)
+            groups += new
+        return groups
+
+    def plan(self, update: int, group: Group, member: int, visits: Visits) -> EpisodePlan:
+        """The scene follows from the group, the noise from the member too."""
+        config = self.config
+        rng = np.random.default_rng([config.seed, SCENES_OF_TRAINING, update, group.number])
+        scene = int(rng.integers(TRAINING_SCENES.start, TRAINING_SCENES.stop))
+        init_state = scene
+        if config.scenes == "suite":
+            states = self.suite.N_INIT_STATES
+            weights = curriculum(visits, states) if config.curriculum else None
+            init_state = int(rng.choice(states, p=weights))
+        return EpisodePlan(
+            uid=episode_uid(self.run_id, update, group.number, group.attempt, member),
+            task_name=self.suite.TASKS[config.task_id].name,
+            task_id=config.task_id,
+            suite=config.suite,
+            instruction=self.suite.instruction_of(config.task_id, init_state),
+            init_state=init_state,
+            scene_seed=scene,
+            key=NoiseKey(config.seed, update, group.number, member),
+        )
+
+    def _judge(self, group: Group, visits: Visits) -> None:
+        """Advantages of the members, from their own returns or from earlier visits."""
+        returns, state = group.returns, str(group.episodes[0].plan.init_state)
+        earlier = visits.get(state)
+        mean = float(np.mean(earlier)) if earlier else None
+        group.advantages = advantages(returns, self.config.advantage, mean)
+        if self.config.scenes == "suite":
+            visits[state] = [*(earlier or []), float(returns.mean())][-REMEMBERED:]
+
+    def _emit(self, update: int, group: Group) -> None:
+        for member, episode in enumerate(group.episodes):
+            plan = episode.plan
+            self.emit(
+                "episode",
+                uid=plan.uid,
+                update=update,
+                group=group.number,
+                member=member,
+                task_id=plan.task_id,
+                init_state=plan.init_state,
+                scene_seed=plan.scene_seed,
+                success=episode.success,
+                n_steps=episode.n_steps,
+                **{"return": episode.record.episode["return"]},
+            )
+        self.emit(
+            "group",
+            update=update,
+            group=group.number,
+            attempt=group.attempt,
+            n_members=len(group.episodes),
+            n_success=sum(e.success for e in group.episodes),
+            accepted=group.accepted,
+            reason=group.reason,
+        )
+
+
+def curriculum(visits: Visits, n_states: int) -> np.ndarray:
+    """(n_states,) probability of each initial state: most where success is undecided.
+
+    Weight = E[p (1 - p)] + floor, with p from a Beta(1, 1) prior and the returns seen.
+    """
+    weights = np.empty(n_states)
+    for state in range(n_states):
+        seen = visits.get(str(state), [])
+        a, b = 1 + sum(seen), 1 + len(seen) - sum(seen)
+        weights[state] = a * b / ((a + b) * (a + b + 1)) + FLOOR
+    return weights / weights.sum()

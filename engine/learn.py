@@ -1,0 +1,182 @@
+"""One update of the weights from collected samples: gate, epochs, mini-batches, micro-batches."""
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
+from torch import nn
+
+from engine.actor import BATCH
+from engine.collect import Explorer, Sample, executed_rows, recorded
+from engine.config import TrainConfig
+from engine.gate import REPACKED, RatioMismatch, check_gate
+from engine.grpo import LOG_RATIO_LIMIT, Clip, diagnostics, surrogate
+
+GATE_CALLS = 4  # of the rollout's policy calls that the gate scores again, spread evenly
+MEMORY_ERRORS = (torch.OutOfMemoryError, MemoryError)
+
+Alert = Callable[..., None]
+
+
+class Learner:
+    """The trained parameters, their optimizer and the policy they belong to."""
+
+    def __init__(self, config: TrainConfig, explorer: Explorer, max_decisions: int):
+        self.config, self.explorer = config, explorer
+        self.max_decisions = max_decisions
+        """L_max, decisions of an episode that runs to the horizon"""
+        self.head = explorer.sampler if isinstance(explorer.sampler, nn.Module) else None
+        """learned part of the likelihood, which no checkpoint of the policy needs to act"""
+        self.reference = copy.deepcopy(explorer.loaded.policy) if config.kl_beta else None
+        """the policy that training began with, for the KL penalty"""
+        self.parameters = [
+            *trained_parameters(explorer.loaded.policy, config.train),
+            *(self.head.parameters() if self.head else ()),
+        ]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, config.lr, (0.9, 0.95), weight_decay=0.0
+        )
+        self.steps = 0
+        """optimizer steps taken"""
+        self.micro_batch = config.micro_batch
+        self.clip = Clip(config.clip_low, config.clip_high, config.dual_clip)
+
+    def update(
+        self,
+        update: int,
+        calls: Sequence[Sequence[Sample | None]],
+        samples: Sequence[Sample],
+        n_episodes: int,
+        alert: Alert,
+    ) -> dict[str, float]:
+        """Improve the policy on `samples`; returns metrics of the update.
+
+        The loss of a sample is divided by the same number whatever the lengths of the episodes,
+        n_episodes * L_max (Dr. GRPO, arXiv:2503.20783).
+
+        Raises:
+            RatioMismatch: the gate is closed; no weight was changed.
+        """
+        chosen = calls[:: max(1, len(calls) // GATE_CALLS)][:GATE_CALLS]
+        metrics = {"first_ratio_max_abs_dev": check_gate(self.explorer, chosen)}
+        steps: list[dict[str, float]] = []
+        before = [p.detach().clone() for p in self.parameters]
+        for epoch in range(self.config.epochs):
+            for batch in self._minibatches(samples, update, epoch):
+                scale = self.config.minibatches / (n_episodes * self.max_decisions)
+                step = self._step(batch, scale, first=not steps)
+                steps.append(step)
+                if step["skipped"]:
+                    alert("error", "not_finite", step["grad_norm"], 0.0, "optimizer step skipped")
+        metrics |= {name: float(np.mean([s[name] for s in steps])) for name in steps[0]}
+        metrics["ratio_max"] = max(s["ratio_max"] for s in steps)
+        metrics["ratio_min"] = min(s["ratio_min"] for s in steps)
+        moved = [
+            (p.detach() - q).square().sum() for p, q in zip(self.parameters, before, strict=True)
+        ]
+        metrics["param_delta"] = math.sqrt(float(torch.stack(moved).sum()))
+        metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        return metrics
+
+    def _minibatches(
+        self, samples: Sequence[Sample], update: int, epoch: int
+    ) -> Iterator[list[Sample]]:
+        """Shuffle, and split into nearly equal parts; the order depends on the keys alone."""
+        order = np.random.default_rng([self.config.seed, 3, update, epoch]).permutation(
+            len(samples)
+        )
+        for part in np.array_split(order, min(self.config.minibatches, len(samples))):
+            yield [samples[i] for i in part]
+
+    def _step(self, batch: list[Sample], scale: float, first: bool) -> dict[str, float]:
+        """One optimizer step; out of memory, it is tried again with half the micro-batch."""
+        while True:
+            try:
+                self.optimizer.zero_grad(set_to_none=True)
+                log_ratio, advantage, loss = self._backward(batch, scale, first)
+                break
+            except MEMORY_ERRORS:
+                if self.micro_batch <= BATCH:
+                    raise
+                self.micro_batch = max(BATCH, self.micro_batch // 2 // BATCH * BATCH)
+        norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip))
+        skipped = not (math.isfinite(norm) and math.isfinite(loss))
+        if not skipped:
+            self.steps += 1
+            lr = self.config.lr * min(1.0, self.steps / max(1, self.config.warmup))
+            self.optimizer.param_groups[0]["lr"] = lr
+            self.optimizer.step()
+        return diagnostics(log_ratio, advantage, self.clip) | {
+            "policy_loss": loss,
+            "grad_norm": norm,
+            "skipped": float(skipped),
+        }
+
+    def _backward(
+        self, batch: list[Sample], scale: float, first: bool
+    ) -> tuple[np.ndarray, np.ndarray, float]:
+        """Accumulate gradients over micro-batches; returns log-ratios, advantages and the loss."""
+        log_ratios, advantages, total = [], [], 0.0
+        for start in range(0, len(batch), self.micro_batch):
+            part: list[Sample | None] = list(batch[start : start + self.micro_batch])
+            part += [None] * (-len(part) % BATCH)
+            n = self.explorer.n_executed
+            log_ratio = self.explorer.log_probs(part) - recorded(part, n)  # (B, n)
+            if first:
+                self._check(log_ratio.detach().sum(1))
+            advantage = torch.tensor([sample.advantage if sample else 0.0 for sample in part])
+            used = executed_rows(part, n)
+            if self.config.ratio == "chunk":
+                log_ratio, used = log_ratio.sum(1, keepdim=True), used[:, :1]
+            else:
+                advantage = advantage / n
+            advantage = advantage[:, None].expand_as(log_ratio)
+            loss = scale * surrogate(log_ratio, advantage, self.clip)[used].sum()
+            if self.reference is not None:
+                divergence = self.explorer.divergences(part, self.reference).sum() / n
+                loss = loss + self.config.kl_beta * scale * divergence
+            loss.backward()
+            log_ratios.append(log_ratio.detach()[used].numpy())
+            advantages.append(advantage[used].numpy())
+            total += float(loss.detach())
+        return np.concatenate(log_ratios), np.concatenate(advantages), total
+
+    @staticmethod
+    def _check(log_ratio: torch.Tensor) -> None:
+        deviation = float((log_ratio.clamp(max=LOG_RATIO_LIMIT).exp() - 1).abs().max())
+        if not deviation <= REPACKED:
+            raise RatioMismatch(deviation, REPACKED, "the first mini-batch")
+
+
+def trained_parameters(policy: SmolVLAPolicy, part: str) -> list[nn.Parameter]:
+    """Switch gradients on for what learns, off for the rest.
+
+    `expert`: the action expert with its projections, so that the prefix stays as it was; `full`:
+    everything that reaches an action (lerobot freezes the head and the last VLM layer for good).
+    """
+    policy.requires_grad_(False)
+    chosen = []
+    for name, parameter in policy.named_parameters():
+        in_prefix = "vlm_with_expert.vlm." in name or "state_proj" in name
+        alive = not any(dead in name for dead in dead_parameters(policy))
+        if alive and (part == "full" or not in_prefix):
+            chosen.append(parameter)
+    for parameter in chosen:
+        parameter.requires_grad_(True)
+    return chosen
+
+
+def dead_parameters(policy: SmolVLAPolicy) -> tuple[str, ...]:
+    """Parts of names of VLM weights that no action depends on."""
+    last = policy.model.vlm_with_expert.num_vlm_layers - 1
+    return (
+        "lm_head",
+        "text_model.norm.",
+        *(f"text_model.layers.{last}.{part}" for part in DEAD_IN_LAST_LAYER),
+    )
+
+
+DEAD_IN_LAST_LAYER = ("mlp.", "post_attention_layernorm.", "self_attn.q_proj.", "self_attn.o_proj.")

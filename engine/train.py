@@ -1,0 +1,285 @@
+"""GRPO on a flow policy: collect groups of episodes, score them, update, checkpoint; again.
+
+A run is a folder, `runs/<id>/`: config.yaml, events.jsonl, checkpoints/, traces/. Everything random
+in update u follows from (seed, u), so a run that was killed goes on from its last checkpoint as if
+nothing had happened.
+"""
+
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import numpy as np
+import yaml
+
+from engine import checkpoint
+from engine.actor import action_statistics
+from engine.collect import Explorer
+from engine.config import EvalConfig, TrainConfig
+from engine.envs import load_suite
+from engine.envs.vector import VectorEnv
+from engine.evaluate import outcomes
+from engine.groups import Collector, Group
+from engine.learn import Learner
+from engine.likelihoods.flow_noise import FlowNoise
+from engine.likelihoods.flow_sde import FlowSDE
+from engine.likelihoods.gaussian import Gaussian
+from engine.policies.smolvla import LoadedPolicy
+from engine.runs import Listener, interruptible, new_run_folder
+from engine.trace_header import trace_header
+from engine.update_trace import write_update
+from traces.catalog import unused_path
+from traces.condition import BASELINE
+from traces.events import EventWriter
+
+
+@dataclass
+class Progress:
+    """What a run remembers from update to update, beside weights and moments."""
+
+    update: int = 0
+    """updates done"""
+    steps: int = 0
+    """optimizer steps taken"""
+    episodes: int = 0
+    visits: dict[str, list[float]] = field(default_factory=dict)
+    """initial state to the mean returns of its latest groups"""
+    base_success: list[bool] = field(default_factory=list)
+    """evaluation of the policy that training began with"""
+
+
+def train(
+    config: TrainConfig,
+    loaded: LoadedPolicy,
+    run_id: str,
+    resume: bool = False,
+    listen: Listener = lambda kind, fields: None,
+) -> Path:
+    """Run or resume a training; returns the folder of the last checkpoint.
+
+    The first Ctrl-C ends it after the present update, with a checkpoint; the second one at once.
+    """
+    explorer = explorer_of(config, loaded)
+    folder = Path("runs") / run_id
+    if not resume:
+        new_run_folder(run_id)
+        (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
+    with (
+        EventWriter(folder / "events.jsonl") as events,
+        interruptible(listen, "this update") as interrupted,
+        VectorEnv(config.suite, config.task_id, config.slots, config.workers) as env,
+    ):
+
+        def emit(kind: str, /, **fields: object) -> None:
+            events.emit(kind, **fields)
+            listen(kind, fields)
+
+        run = _Run(config, explorer, folder, env, emit)
+        emit("run_start", **run.start_fields(run_id, resume))
+        status, why = "finished", ""
+        try:
+            run.go_on(interrupted)
+            if interrupted():
+                raise KeyboardInterrupt
+        except BaseException as problem:
+            status = "interrupted" if isinstance(problem, KeyboardInterrupt) else "failed"
+            why = str(problem)
+            raise
+        finally:
+            emit("run_end", status=status, reason=why)
+    return checkpoint.latest(folder)
+
+
+def sampler_of(config: TrainConfig, loaded: LoadedPolicy) -> FlowSDE | FlowNoise | Gaussian:
+    """What draws training actions, with its learned part at its beginning."""
+    if config.likelihood == "flow-sde":
+        return FlowSDE(config.steps, config.noise_level)
+    if config.likelihood == "flow-noise":
+        last = loaded.policy.model.action_out_proj
+        return FlowNoise(
+            config.steps,
+            last.in_features,
+            last.out_features,
+            config.noise_low,
+            config.noise_high,
+        )
+    return Gaussian(config.steps, **action_statistics(loaded), euler_noise=config.euler_noise)
+
+
+def explorer_of(config: TrainConfig, loaded: LoadedPolicy) -> Explorer:
+    """Who plays training episodes; the policy's checkpoints will act with the same K and replan.
+
+    Raises:
+        UserError: more rows between policy calls than a chunk has.
+    """
+    keep = config.train == "expert"  # the prefix cannot change while an update learns
+    explorer = Explorer(loaded, sampler_of(config, loaded), config.replan, keep_prefix=keep)
+    loaded.policy.config.num_steps = config.steps
+    loaded.policy.config.n_action_steps = config.replan
+    return explorer
+
+
+class _Run:
+    """A run between its start and its end."""
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        explorer: Explorer,
+        folder: Path,
+        env: VectorEnv,
+        emit: Callable,
+    ):
+        self.config, self.explorer, self.folder, self.env = config, explorer, folder, env
+        self.loaded, self.emit = explorer.loaded, emit
+        self.suite = load_suite(config.suite)
+        self.task = self.suite.TASKS[config.task_id]
+        self.collector = Collector(config, self.explorer, env, folder.name, emit)
+        self.learner = Learner(config, self.explorer, -(-self.task.horizon // config.replan))
+        self.evaluation = EvalConfig(
+            suite=config.suite,
+            policy=config.policy,
+            episodes=config.eval_episodes,
+            replan=config.replan,
+            steps=config.steps,
+            workers=config.workers,
+            slots=config.slots,
+        )
+        self.progress = Progress()
+        if (last := checkpoint.latest(folder)) is not None:
+            restored = checkpoint.restore(last)
+            checkpoint.load_weights(self.loaded.policy, last)
+            if self.learner.head is not None:
+                self.learner.head.load_state_dict(restored.head)
+            checkpoint.load_optimizer(self.learner.optimizer, restored.optimizer)
+            self.progress = Progress(**restored.state["progress"])
+            self.learner.steps = self.progress.steps
+
+    def go_on(self, interrupted: Callable[[], bool]) -> None:
+        """Update until the run is over or somebody stops it."""
+        if not self.progress.base_success:
+            self.progress.base_success = self.evaluate()
+            self.save()
+        while self.progress.update < self.config.updates and not interrupted():
+            began, cpu = time.perf_counter(), time.process_time()
+            metrics = self.one_update()
+            metrics |= {
+                "time/step": time.perf_counter() - began,
+                "time/cpu": time.process_time() - cpu,
+                "rollout/episodes_total": self.progress.episodes,
+            }
+            self.emit("step", update=self.progress.update, metrics=metrics)
+            every, done = self.config.eval_every, self.progress.update
+            if done == self.config.updates or (every and done % every == 0):
+                self.evaluate()
+            self.save()
+
+    def one_update(self) -> dict[str, float]:
+        """Collect groups, learn from them."""
+        update = self.progress.update
+        began = time.perf_counter()
+        self.emit("phase", name="rollout", update=update)
+        groups = self.collector.collect(update, self.progress.visits)
+        collected = time.perf_counter()
+        accepted = [group for group in groups if group.accepted][: self.config.groups]
+        episodes = [episode for group in groups for episode in group.episodes]
+        wins = [e for e in episodes if e.success]
+        metrics = {
+            "env/success_once": len(wins) / len(episodes),
+            "env/episode_len": float(np.mean([e.n_steps for e in episodes])),
+            "rollout/episodes": len(episodes),
+            "rollout/groups_accepted": len(accepted),
+            "rollout/frac_reward_zero_std": 1 - sum(g.accepted for g in groups) / len(groups),
+            "time/rollout": collected - began,
+        }
+        if accepted:
+            self.emit("phase", name="update", update=update)
+            samples = []
+            for group in accepted:
+                for episode, advantage in zip(group.episodes, group.advantages, strict=True):
+                    for sample in episode.samples:
+                        sample.advantage = float(advantage)
+                    samples += episode.samples if advantage else []
+            n_episodes = sum(len(group.episodes) for group in accepted)
+            learned = self.learner.update(
+                update, self.explorer.calls, samples, n_episodes, self.alert
+            )
+            metrics |= {f"train/actor/{name}": value for name, value in learned.items()}
+        else:
+            self.alert("warn", "no_group_accepted", 0, 1, "every group had one outcome; no step")
+        metrics["time/actor"] = time.perf_counter() - collected
+        if self.config.traces and update % self.config.traces == 0:
+            self.write_trace(update, groups, metrics, time.perf_counter() - began)
+        self.explorer.calls.clear()
+        self.progress.update += 1
+        self.progress.steps = self.learner.steps
+        self.progress.episodes += len(episodes)
+        return metrics
+
+    def write_trace(self, update: int, groups: list[Group], metrics: dict, wall_s: float) -> None:
+        """Keep the episodes of this update, with what became of them."""
+        folder = self.folder / "traces"
+        folder.mkdir(exist_ok=True)
+        header = trace_header(self.config, BASELINE, self.explorer, self.folder.name, "grpo")
+        path = unused_path(folder, f"update-{update:06d}", ".h5")
+        write_update(path, header, self.suite.OBJECT_NAMES, update, groups, metrics, wall_s)
+        episodes = sum(len(group.episodes) for group in groups)
+        self.emit("shard", path=str(path), bytes=path.stat().st_size, episodes=episodes, number=0)
+
+    def evaluate(self) -> list[bool]:
+        """Success on held-out scenes with the deterministic sampler, beside the base policy's."""
+        self.emit("phase", name="eval", update=self.progress.update)
+        began = time.perf_counter()
+        (won,) = outcomes(self.evaluation, [self.loaded], self.config.task_id, self.env)
+        metrics = {
+            "eval/success_once": float(np.mean(won)),
+            "time/eval": time.perf_counter() - began,
+        }
+        if base := self.progress.base_success:
+            metrics["eval/base_success_once"] = float(np.mean(base))
+            metrics["eval/only_trained"] = int(np.sum(np.array(won) > np.array(base)))
+            metrics["eval/only_base"] = int(np.sum(np.array(base) > np.array(won)))
+        self.emit("eval", update=self.progress.update, metrics=metrics, n=len(won))
+        return won
+
+    def save(self) -> None:
+        """Write a checkpoint; the one before goes unless it is to be kept."""
+        before = checkpoint.latest(self.folder)
+        name = f"{self.progress.update:06d}"
+        path = self.folder / "checkpoints" / name
+        path.parent.mkdir(exist_ok=True)
+        if path.exists():
+            return
+        state = {"progress": asdict(self.progress)}
+        checkpoint.save(path, self.loaded, self.learner.optimizer, self.learner.head, state)
+        if before is not None and int(before.name) % self.config.checkpoint_every:
+            shutil.rmtree(before)
+        if not self.progress.update % self.config.checkpoint_every:
+            self.emit("checkpoint", path=str(path), update=self.progress.update)
+
+    def alert(self, level: str, rule: str, value: float, threshold: float, message: str) -> None:
+        """Say that something needs a look."""
+        self.emit(
+            "alert", level=level, rule=rule, value=value, threshold=threshold, message=message
+        )
+
+    def start_fields(self, run_id: str, resumed: bool) -> dict:
+        """The fields of `run_start`."""
+        return {
+            "run_id": run_id,
+            "kind": "grpo",
+            "pid": os.getpid(),
+            "host": platform.node(),
+            "suite": self.config.suite,
+            "task_id": self.config.task_id,
+            "task_name": self.task.name,
+            "policy": self.loaded.name,
+            "policy_sha256": self.loaded.sha256,
+            "resumed": resumed,
+            "update": self.progress.update,
+            "config": asdict(self.config),
+        }

@@ -1,0 +1,160 @@
+"""Training as a whole: groups, the run directory, exact resumption of a killed run, eval."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from safetensors.numpy import load_file
+
+from engine.config import TrainConfig
+from engine.policies.smolvla import load_policy
+from engine.train import train
+from traces.events import read_events
+from tui.cli import run
+
+TINY = {
+    "task_id": 1,
+    "updates": 2,
+    "groups": 1,
+    "group_size": 6,
+    "attempts": 2,
+    "steps": 4,
+    "noise_level": 0.7,
+    "slots": 8,
+    "workers": 1,
+    "eval_every": 0,
+    "eval_episodes": 2,
+    "lr": 1e-4,
+    "traces": 2,
+}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A tiny run that nothing disturbed; its folder."""
+    folder = tmp_path_factory.mktemp("whole")
+    before = Path.cwd()
+    os.chdir(folder)
+    try:
+        config = TrainConfig(**TINY)
+        train(config, load_policy(config.policy), "tiny")
+    finally:
+        os.chdir(before)
+    return folder / "runs" / "tiny"
+
+
+def weights(run_folder):
+    return load_file(run_folder / "checkpoints/000002/pretrained_model/model.safetensors")
+
+
+def test_a_run_leaves_what_it_should(whole):
+    assert (whole / "config.yaml").is_file()
+    kept = sorted(path.name for path in (whole / "checkpoints").iterdir())
+    assert kept == ["000000", "000002"]
+    events = read_events(whole / "events.jsonl")
+    assert events[0]["type"] == "run_start"
+    assert events[0]["kind"] == "grpo"
+    assert events[-1]["type"] == "run_end"
+    assert events[-1]["status"] == "finished"
+    steps = [event for event in events if event["type"] == "step"]
+    assert [step["update"] for step in steps] == [1, 2]
+    evaluations = [event for event in events if event["type"] == "eval"]
+    assert [e["update"] for e in evaluations] == [0, 2]
+    assert "eval/base_success_once" in evaluations[1]["metrics"]
+    learned = [s["metrics"] for s in steps if s["metrics"]["rollout/groups_accepted"]]
+    assert learned, "no group had variance: choose another seed"
+    assert all(m["train/actor/first_ratio_max_abs_dev"] < 1e-5 for m in learned)
+
+
+def test_members_of_a_group_share_the_scene_and_nothing_else_random(whole):
+    episodes = [e for e in read_events(whole / "events.jsonl") if e["type"] == "episode"]
+    groups = {}
+    for episode in episodes:
+        groups.setdefault((episode["update"], episode["group"]), []).append(episode)
+    for members in groups.values():
+        assert len(members) == TINY["group_size"]
+        assert len({(m["task_id"], m["init_state"], m["scene_seed"]) for m in members}) == 1
+    scenes = [members[0]["scene_seed"] for members in groups.values()]
+    assert len(set(scenes)) == len(scenes)
+    assert all(10_000 <= scene < 100_000 for scene in scenes)
+    assert len({e["uid"] for e in episodes}) == len(episodes)
+
+
+def test_an_update_can_be_kept_as_a_trace(whole):
+    (path,) = (whole / "traces").glob("*.h5")  # of updates 0 and 1, every second one
+    assert run(["check", str(path)]) == 0
+    log = [e for e in read_events(whole / "events.jsonl") if e.get("update") == 0]
+    played = [e for e in log if e["type"] == "episode"]
+    with h5py.File(path) as trace:
+        assert trace.attrs["kind"] == "grpo"
+        assert trace["episodes/success"][:].tolist() == [e["success"] for e in played]
+        assert np.isfinite(trace["steps/log_prob"][:]).all()
+        assert trace["groups/n_members"][:].tolist() == [
+            e["n_members"] for e in log if e["type"] == "group"
+        ]
+        accepted = trace["groups/accepted"][:].sum()
+        assert len(trace["advantages/uid"]) == accepted * TINY["group_size"]
+        assert trace["advantages/advantage"][:].sum() == pytest.approx(0, abs=1e-9)
+        assert trace["updates/n_groups_accepted"][0] == accepted
+
+
+def test_a_run_that_was_killed_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
+    """The real command, kill -9 in the middle of the second update, then --resume."""
+    monkeypatch.chdir(tmp_path)
+    command = [Path(sys.executable).with_name("vla-trace"), "train", "--name", "tiny"]
+    for name, value in TINY.items():
+        flag = {"task_id": "--task"}.get(name, f"--{name.replace('_', '-')}")
+        command += [flag, str(value)]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    log = tmp_path / "runs/tiny/events.jsonl"
+    while process.poll() is None and '"type": "step"' not in (
+        log.read_text() if log.exists() else ""
+    ):
+        time.sleep(0.01)
+    os.kill(process.pid, signal.SIGKILL)
+    assert process.wait() == -signal.SIGKILL
+    assert run(["train", "--resume", "tiny"]) == 0
+    one, other = weights(whole), weights(tmp_path / "runs/tiny")
+    assert one.keys() == other.keys()
+    for name in one:
+        np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    starts = [e for e in read_events(log) if e["type"] == "run_start"]
+    assert [start["resumed"] for start in starts] == [False, True]
+
+
+def test_a_checkpoint_can_be_moved_and_evaluated(whole, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (whole / "checkpoints/000002/pretrained_model").rename(tmp_path / "moved")
+    try:
+        assert run(["eval", "--policy", "moved", "--task", "1", "--episodes", "2", "--json"]) == 0
+        report = json.loads(capsys.readouterr().out)
+    finally:
+        (tmp_path / "moved").rename(whole / "checkpoints/000002/pretrained_model")
+    row = report["tasks"][0]
+    assert row["n"] == 2
+    assert report["config"]["steps"] == TINY["steps"]  # it acts as it was trained
+    evaluation = [e for e in read_events(whole / "events.jsonl") if e["type"] == "eval"][-1]
+    assert row["eval/success_once"] == evaluation["metrics"]["eval/success_once"]
+    assert row["difference"] == row["eval/success_once"] - row["eval/base_success_once"]
+
+
+def test_the_first_ctrl_c_finishes_the_update(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    config = TrainConfig(**TINY)
+
+    def listen(kind, fields):
+        if kind == "group":
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        train(config, load_policy(config.policy), "stopped", listen=listen)
+    folder = tmp_path / "runs/stopped"
+    assert sorted(path.name for path in (folder / "checkpoints").iterdir()) == ["000000", "000001"]
+    assert read_events(folder / "events.jsonl")[-1]["status"] == "interrupted"
