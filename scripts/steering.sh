@@ -13,7 +13,7 @@ sweep() { # NAME FOLDER ARGUMENTS...
   if [ -d "runs/$name" ]; then
     $bin/vla-trace sweep --resume "$name"
   else
-    $bin/vla-trace sweep --name "$name" --out "$folder" --replan 5 --capture light "$@"
+    $bin/vla-trace sweep --name "$name" --out "$folder" --replan 5 --capture light --workers 1 "$@"
   fi
 }
 
