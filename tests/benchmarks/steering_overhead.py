@@ -43,14 +43,14 @@ def main() -> None:
         "20 neurons of 3 layers": (
             Intervention("m", "overwrite", tuple(Site("vlm", i, NEURONS) for i in (1, 2, 3)), 8.0),
         ),
-        "8 rows, 8 neurons sets": None,
+        "another set in each row": None,
     }
     rows = {
         name: [replace(r, interventions=chosen) for r in requests]
         for name, chosen in arms.items()
         if chosen is not None
     }
-    rows["8 rows, 8 neurons sets"] = [
+    rows["another set in each row"] = [
         replace(
             r,
             interventions=(
