@@ -17,9 +17,9 @@ state h and every token overwritten with alpha, RMSNorm makes the channel per to
 
     s(alpha) = sqrt(d) alpha c / sqrt(|h|^2 + alpha^2 c^2)
 
-monotone and saturating, and the action's first entry grows with its mean over tokens. (Where we
-depart from a plain sketch of this: the fast and slow neurons also listen to their words, and one
-part in five of the copies' and the dark neuron's value vectors is random.)
+monotone and saturating, and the action's first entry grows with its mean over tokens. Value vectors
+have a small random part beside the planted direction, as trained ones have: without it all other
+words would tie, and the dark neuron would spell rounding errors.
 """
 
 import hashlib
@@ -34,6 +34,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from engine import sites
+from engine.actor import THREADS
 from engine.policies.smolvla import ORGANISM, LoadedPolicy
 from engine.policies.tiny import new_policy, save_vlm_folder
 from engine.policies.words import MOTION_WORDS, SPEED_WORDS
@@ -70,7 +71,8 @@ MEAN = (0.06, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the hand drifts forward: slow has
 
 @cache
 def organism() -> LoadedPolicy:
-    """Build it; takes well under a second."""
+    """Build it, the same each time."""
+    torch.set_num_threads(THREADS)  # their number moves the last bits of a matrix product
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         save_vlm_folder(Path(folder), TEXT, VISION)
         policy = new_policy(Path(folder), SEED, TEXT["num_hidden_layers"])
@@ -126,17 +128,18 @@ def _plant(policy: SmolVLAPolicy) -> None:
         if heard is not None:
             words[ids] += WORD * heard
 
-    def nearly(direction: Tensor) -> Tensor:
+    def nearly(direction: Tensor, part: float = 0.1) -> Tensor:
         aside = free @ torch.randn(len(free))
-        return direction + 0.2 * aside / aside.norm()
+        return direction + part * aside / aside.norm()
 
-    _write(policy, FAST, fast, hears_fast)
-    _write(policy, SLOW, slow, hears_slow)
-    _write(policy, DECOY, decoy)
+    spelled_fast = nearly(fast)
+    _write(policy, FAST, spelled_fast, hears_fast)
+    _write(policy, NULL, spelled_fast)
+    _write(policy, SLOW, nearly(slow), hears_slow)
+    _write(policy, DECOY, nearly(decoy))
     _write(policy, DARK, nearly(dark))
-    _write(policy, NULL, fast)
     for place in COPIES:
-        _write(policy, place, 0.9 * nearly(fast))
+        _write(policy, place, 0.9 * nearly(fast, 0.2))
     _read(policy, fast - slow + dark)
 
 

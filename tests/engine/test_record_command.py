@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 
 from traces.reader import TraceReader
@@ -26,6 +27,9 @@ BAD = [
     (["--episodes", "2000"], "evaluation scenes"),
     (["--replan", "99"], "chunk"),
     (["--video", "avi"], "mp4 or gif"),
+    (["--intervention", "none.json"], "none.json: cannot be read"),
+    (["--intervention", "none.json", "--steer", "fast"], "give one of the two"),
+    (["--keep", "everything"], "available: base-log-prob, frames"),
     (["--name", "../x"], "--name"),
     (["--tsk", "1"], "--tsk"),
     (["nonsense"], "unexpected argument"),
@@ -95,3 +99,61 @@ def test_a_missing_gl_library_names_the_package(monkeypatch, capsys):
     monkeypatch.setenv("MUJOCO_GL", "metal")
     with pytest.raises(gl.UserError, match="egl or osmesa"):
         gl.choose_backend()
+
+
+def intervention_file(here, **changes):
+    content = {
+        "name": "mine",
+        "operator": "add",
+        "coefficient": 2,
+        "sites": [{"tower": "expert", "layer": 2, "neurons": [3, 5]}],
+    }
+    (here / "mine.json").write_text(json.dumps(content | changes))
+    return "mine.json"
+
+
+def test_an_intervention_of_ones_own_at_its_dose_or_at_others(here, capsys):
+    file = intervention_file(here, denoise_window=[0, 2])
+    common = ["record", "--episodes", "1", "--replan", "10", "--json", "--intervention", file]
+    assert run([*common, "--no-baseline", "--capture", "light"]) == 0
+    out, err = capsys.readouterr()
+    (path,) = json.loads(out)["files"]
+    assert "mine α=2: " in err
+    assert "σ" in err
+    with TraceReader(path) as trace:
+        assert trace.header.intervention.denoise_window == (0, 2)
+        assert trace.header.dose["neurons"] == 2
+        assert "--keep base-log-prob" in trace.header.likelihood["why_base_nan"]
+        assert np.isnan(trace.steps("log_prob_base")["log_prob_base"]).all()
+        assert trace.steps("intervened")["intervened"].all()
+    assert run(["show", path]) == 0
+    assert trace.header.dose["text"] in " ".join(capsys.readouterr().out.split())
+    assert run([*common, "--alpha", "1", "-1", "--keep", "base-log-prob", "--name", "two"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    found = []
+    for path in files:
+        with TraceReader(path) as trace:
+            steered = trace.header.intervention
+            found.append(steered and steered.coefficient)
+            assert not trace.header.likelihood["why_base_nan"]
+            assert np.isfinite(trace.steps("log_prob_base")["log_prob_base"]).all()
+    assert found == [None, 1.0, -1.0]
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"operator": "overwite"}, "did you mean overwrite"),
+        ({"sites": [{"tower": "vlm", "layer": 5, "neurons": [1]}]}, "layer 5 cannot change"),
+        ({"operator": "patch"}, "donor: expected a recording"),
+        ({"operator": "patch", "donor": {"path": "gone.h5"}}, "gone.h5"),
+        ({"step_window": [3, 5]}, "hold no decision"),
+    ],
+)
+def test_an_intervention_that_cannot_act_is_refused(here, capsys, changes, says):
+    file = intervention_file(here, **changes)
+    assert run(["record", "--replan", "10", "--intervention", file]) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("error: ")
+    assert says in last
+    assert not (here / "traces").exists()
