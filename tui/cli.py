@@ -31,6 +31,7 @@ COMMANDS = {
     "repair": ("tui.commands.repair:command", "Save what is whole of a damaged trace."),
     "merge": ("tui.commands.merge:command", "Put traces of one condition into one file."),
     "prune": ("tui.commands.prune:command", "Copy a trace without some of it."),
+    "export": ("tui.commands.export:command", "Write traces for another tool."),
     "video": ("tui.commands.video:command", "Film a recorded episode."),
     "replay": ("tui.commands.replay:command", "Run a recording again; is it the same?"),
     "doctor": ("tui.commands.doctor:command", "Check this machine; say how to mend it."),

@@ -2,6 +2,8 @@
 
 import json
 import math
+import re
+from pathlib import Path
 
 import h5py
 import pytest
@@ -43,6 +45,17 @@ def test_json_summary(steered, traces, capsys):
     assert (found["sizes"], found["replan"]) == ({"K": 2, "H": 3, "A": 7, "Z": 4}, 5)
     assert (found["episodes"], found["successes"]) == (2, 1)
     assert (found["steps"], found["decisions"]) == (3, 3)
+    assert found["safety"] == {
+        "episodes": 2,
+        "steps": 3,
+        "saturated": 0.0,
+        "at_limit": None,
+        "contact": 0.0,
+        "max_force_n": None,
+        "falls": None,
+        "drops": None,
+        "joints_at_limit": {},
+    }
     datasets = {dataset["name"]: dataset for dataset in found["datasets"]}
     assert datasets["steps/ee_pos"]["shape"] == [3, 3]
     assert datasets["steps/ee_pos"]["dtype"] == "float64"
@@ -65,9 +78,24 @@ def test_human_summary(steered, capsys, monkeypatch):
     assert "where vlm layer 1 neurons 0, 2" in lines
     assert "sampler flow_sde, K 2, H 3, A 7, Z 4, replan 5" in lines
     assert "episodes 2, 1 successful; 3 steps, 3 decisions" in lines
+    assert "limits 0.0 % of action entries clipped" in lines
+    assert "contact in 0.0 % of 3 steps" in lines
     assert any(line.startswith("steps 3 16 ") for line in lines)
     assert any(line.startswith("vlm.1.ffn_act D 3 N 4 float16 yes ") for line in lines)
     assert max(map(len, out.splitlines())) <= 80
+
+
+def test_limits_contact_and_falls_have_units_and_n(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    recorded = Path(__file__).parent / "recorded" / "traces" / "lift_cube-baseline-demo-run.h5"
+    assert cli.run(["show", str(recorded)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (limits,) = [line for line in lines if line.startswith("limits ")]
+    (contact,) = [line for line in lines if line.startswith("contact ")]
+    share = r"\d+\.\d %"
+    assert re.search(rf"{share} of action entries clipped", limits)
+    said = rf"in {share} of \d+ steps; up to [\d.]+ N; \d+ falls in 4 episodes, \d+ out of a closed"
+    assert re.search(said, contact)
 
 
 def test_baseline_and_unfinished_are_said(traces, tmp_path, capsys):

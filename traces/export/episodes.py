@@ -46,6 +46,12 @@ class Episode:
         with self.traces.reading(self.file) as reader:
             return reader.sites()
 
+    @property
+    def cameras(self) -> list[str]:
+        """Cameras whose pictures may have been kept."""
+        with self.traces.reading(self.file) as reader:
+            return reader.cameras()
+
     def activation(self, site: str) -> tuple[np.ndarray, np.ndarray]:
         """Return the decisions (M,) that a site was recorded at, and its values (M, ...)."""
         with self.traces.reading(self.file) as reader:
@@ -167,9 +173,7 @@ def decoded(png: bytes) -> np.ndarray:
     try:
         return iio.imread(png, extension=".png", plugin="pillow")
     except (OSError, SyntaxError, ValueError) as error:
-        raise UserError(
-            f"a stored picture cannot be read ({error}); see: vla-trace check"
-        ) from error
+        raise UserError(f"a picture cannot be read ({error}); see: vla-trace check") from error
 
 
 def provenance(traces: TraceCollection) -> dict:

@@ -3,7 +3,7 @@
     data/demo_0/actions, states, robot_states, rewards, dones
     data/demo_0/obs/agentview_rgb, eye_in_hand_rgb, ee_pos, ee_ori, ee_states, gripper_states
     data/demo_0/interp/<site>/values, decision        what was recorded inside the policy
-    data/demo_0/interp/steps, decisions               columns of the trace that have no such name
+    data/demo_0/interp/steps, decisions               columns of the trace without such a name
     vla_trace                                         JSON: the headers of the recordings
 
 Names are those of LIBERO's `scripts/create_dataset.py`. `actions` are as sent to the environment.
@@ -37,13 +37,16 @@ NAMED = {"action", "reward", "ee_pos", "gripper"}
 """Columns of steps/ that have a LIBERO name."""
 
 
-def export(traces: TraceCollection, out: Path, *, frames: bool = True) -> list[str]:
+def export(
+    traces: TraceCollection, out: Path, *, frames: bool = True, activations: bool = True
+) -> list[str]:
     """Write the file and return what is to be said about it.
 
     Args:
         traces: what to export; widths of actions must agree.
         out: name of the new file.
         frames: with pictures, which must be there for every step.
+        activations: with what was recorded inside the policy.
 
     Raises:
         UserError: pictures were not kept at every step, or actions differ in width.
@@ -62,7 +65,7 @@ def export(traces: TraceCollection, out: Path, *, frames: bool = True) -> list[s
             for camera in cameras:
                 _write(demo, f"obs/{_picture_name(episode, camera)}", episode.pixels(camera))
             without_states += not _write_states(demo, episode)
-            _write_inside(demo.create_group("interp"), episode)
+            _write_inside(demo.create_group("interp"), episode, activations)
             total += len(episode.steps["t"])
             instructions.append(episode.task)
         data.attrs.update(_about(traces, instructions) | {"total": total})
@@ -106,7 +109,7 @@ def _write_states(demo: h5py.Group, episode: Episode) -> bool:
     return True
 
 
-def _write_inside(group: h5py.Group, episode: Episode) -> None:
+def _write_inside(group: h5py.Group, episode: Episode, activations: bool) -> None:
     """What only a trace has: activations, and the columns without a LIBERO name."""
     intervention = episode.header.intervention
     group.attrs["recording"] = episode.recording
@@ -117,7 +120,7 @@ def _write_inside(group: h5py.Group, episode: Episode) -> None:
         for name, values in columns.items():
             if name not in {"file", "episode", *(NAMED if table == "steps" else ())}:
                 _write(group, f"{table}/{name}", values)
-    for site in episode.sites:
+    for site in episode.sites if activations else ():
         decisions, values = episode.activation(site.name)
         _write(group, f"{site.name}/decision", decisions)
         _write(group, f"{site.name}/values", values)

@@ -1,4 +1,4 @@
-"""Where an export goes: it gets its name when it is whole, and replaces only what it may."""
+"""Where an export goes: it gets its name when it is whole, and replaces earlier exports only."""
 
 from __future__ import annotations
 

@@ -42,6 +42,8 @@ def command(file: str, as_json: bool) -> Exit:
 
 def summarise(traces: "TraceCollection") -> dict:
     """Return the JSON object of `show --json` for one recording."""
+    from analysis.safety import safety_of
+
     (recording,) = traces.recordings()
     header = recording.header
     episodes = traces.episodes("success", "suite", "task_id", "task_name", "instruction")
@@ -49,6 +51,7 @@ def summarise(traces: "TraceCollection") -> dict:
     policies = traces.table("policies", "policy_version", "update", "sha256", "path")
     del policies["file"]
     intervention = header.intervention
+    n_episodes, safety = safety_of(traces)
     return {
         "schema": 1,
         "file": str(traces.paths[0]),
@@ -76,6 +79,7 @@ def summarise(traces: "TraceCollection") -> dict:
         "successes": int(episodes["success"].sum()),
         "steps": traces.n_steps,
         "decisions": traces.n_decisions,
+        "safety": {"episodes": n_episodes} | asdict(safety),
         "versions": header.versions,
         "datasets": _datasets(traces),
         "sites": [asdict(site) for site in traces.sites()],
@@ -146,7 +150,31 @@ def _facts(summary: dict) -> list[tuple[str, str]]:
     facts.append(
         ("episodes", f"{outcome}; {summary['steps']} steps, {summary['decisions']} decisions")
     )
-    return facts
+    return facts + _safety_facts(summary["safety"])
+
+
+def _safety_facts(safety: dict) -> list[tuple[str, str]]:
+    """Return limits, contact and falls, each with what it is a share or a count of."""
+    if not safety["steps"]:
+        return []
+    steps, episodes = f"of {safety['steps']} steps", f"in {safety['episodes']} episodes"
+    limits = [f"{_percent(safety['saturated'])} of action entries clipped"]
+    if safety["at_limit"] is not None:
+        limits.append(f"at the workspace's end in {_percent(safety['at_limit'])} {steps}")
+    reached = {name: share for name, share in safety["joints_at_limit"].items() if share}
+    limits += [f"{name} in {_percent(share)}" for name, share in reached.items()]
+    contact = [f"in {_percent(safety['contact'])} {steps}"]
+    if safety["max_force_n"] is not None:
+        contact.append(f"up to {safety['max_force_n']:.3g} N")
+    if safety["falls"] is not None:
+        contact.append(
+            f"{safety['falls']} falls {episodes}, {safety['drops']} out of a closed hand"
+        )
+    return [("limits", "; ".join(limits)), ("contact", "; ".join(contact))]
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
 
 
 def _intervention_facts(intervention: dict | None) -> list[tuple[str, str]]:
