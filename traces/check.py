@@ -104,6 +104,7 @@ def check(path: Path | str) -> list[Finding]:
     return sorted(findings, key=lambda finding: LEVELS.index(finding.level))
 
 
+@np.errstate(over="ignore", invalid="ignore")  # odd values are what is looked for
 def examine(path: Path, file: SafeGroup, *, partial: bool) -> Examined:
     """Look at everything in an open file.
 

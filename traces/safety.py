@@ -35,7 +35,7 @@ UNWRITTEN_BYTES = 32 * 2**20
 TIMES_THE_FILE = 32
 """How much larger than its whole file a compressed dataset may be."""
 MANY = 10_000
-"""Entries of one group, far beyond any trace."""
+"""Entries of one group, or chunks announced and not written, far beyond any trace."""
 FILTERS = {h5z.FILTER_DEFLATE, h5z.FILTER_SHUFFLE, h5z.FILTER_FLETCHER32, h5z.FILTER_LZF}
 """Filters that come with h5py; any other would be loaded from elsewhere."""
 COMPRESSION = {h5z.FILTER_DEFLATE, h5z.FILTER_LZF}
@@ -320,18 +320,22 @@ def _incredible(dataset: h5d.DatasetID, creation: h5p.PropDCID, file_bytes: int)
     """Say why the size that a dataset claims cannot be; empty when it can."""
     if dataset.get_space().get_simple_extent_type() == h5s.NULL:
         return "has no values"
-    item = dataset.get_type().get_size()
+    item, chunks, chunk = dataset.get_type().get_size(), 0, 1
     if creation.get_layout() == h5d.CHUNKED:
         chunk = item * prod(creation.get_chunk())
         if chunk > CHUNK_BYTES:
             return f"has chunks of {chunk} bytes"
+        pairs = zip(dataset.shape, creation.get_chunk(), strict=True)
+        chunks = prod(-(-size // step) for size, step in pairs)
     claimed = item * prod(dataset.shape)
-    if claimed <= UNWRITTEN_BYTES:
+    if claimed <= UNWRITTEN_BYTES and chunks <= MANY:
         return ""
-    stored = dataset.get_storage_size()
-    most = TIMES_THE_FILE * file_bytes if _filters(creation) & COMPRESSION else stored
+    stored, packed = dataset.get_storage_size(), bool(_filters(creation) & COMPRESSION)
+    most = TIMES_THE_FILE * file_bytes if packed else stored
     if stored > file_bytes or claimed > most + UNWRITTEN_BYTES:
         return f"claims {claimed} bytes, of which {stored} are in a file of {file_bytes}"
+    if chunks > MANY + stored // (1 if packed else chunk):
+        return f"claims {chunks} chunks, which the file cannot hold"
     return ""
 
 
@@ -355,6 +359,8 @@ def _mismatch(dataset: h5d.DatasetID, field: Field) -> str:
         fits = found.kind == "f" if wanted.kind == "f" else np.can_cast(found, wanted)
     if not fits or (found.kind == "b") != (wanted == np.bool_):
         return f"holds {found}, not {wanted}"
+    if field.dims[0] == "1" and shape[:1] != (1,):
+        return f"has the shape {shape}, not (1)"
     free = "…" in field.dims
     row = [int(dim) if dim.isdigit() else None for dim in field.dims[1:]]
     if (len(shape) < 2) if free else (len(shape) != 1 + len(row)):

@@ -172,6 +172,10 @@ def _column(
         what = f"has rows of shape {dataset.shape[1:]}, the header says {shape}"
         findings.append(Finding("error", place, what))
         return None
+    if site and field.dims[0] == "N" and len(dataset) != site.shape[-1]:
+        what = f"has {len(dataset)} values, the site has {site.shape[-1]} units"
+        findings.append(Finding("error", place, what))
+        return None
     return Column(place, field, dataset)
 
 

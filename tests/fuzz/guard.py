@@ -17,7 +17,7 @@ from pathlib import Path
 
 LIMIT_S = 5.0
 """CPU time of each thing."""
-BLOCKED_S = 60.0
+BLOCKED_S = 300.0
 """Of waiting for something that never comes."""
 LIMIT_BYTES = 10**9
 GUARD_BYTES = 6 * 10**9

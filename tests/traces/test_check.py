@@ -335,3 +335,20 @@ def test_memory_is_bounded(build, tmp_path):
     finally:
         tracemalloc.stop()
     assert peak < 100e6
+
+
+@pytest.mark.parametrize("name", ["n", "mean", "m2"])
+def test_statistics_of_other_units_are_said(path, name):
+    place = f"activations/vlm.1.ffn_act/{name}"
+
+    def act(file):
+        del file[place]
+        file[place] = np.zeros(3, "i8" if name == "n" else "f8")
+
+    (said,) = (f for f in check(change(path, act)) if f.place == place and f.level == "error")
+    assert said.what == "has 3 values, the site has 16 units"
+
+
+def test_numbers_beyond_all_others_are_said_without_a_warning(path):
+    found = check(change(path, put("steps/ee_quat", 3, 1e308)))
+    assert "values have another length than 1 (row 3)" in [f.what for f in found]

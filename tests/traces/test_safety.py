@@ -113,9 +113,16 @@ def bomb(file):
     file.create_dataset("steps/state", shape, "f8", chunks=(2**16, 8), compression="gzip")
 
 
+def many_chunks(file):
+    del file["steps/t"]
+    file.create_dataset("steps/t", (10**6,), "i4", chunks=(2,), maxshape=(None,))
+
+
 @pytest.mark.parametrize(
     ("act", "said"),
     [
+        (many_chunks, "steps/t claims 500000 chunks, which the file cannot hold"),
+        (resized("activations/vlm.1.ffn_act/overflow", 0), "has the shape"),
         (resized("steps/state", 2**40), "steps/state claims 70368744177664 bytes, of which"),
         (huge_chunks, "steps/state has chunks of 134217728"),
         (bomb, "steps/state claims 268435456 bytes"),
@@ -125,6 +132,7 @@ def test_no_size_is_believed(path, act, said):
     change(path, act)
     with pytest.raises(NotATrace, match=said), TraceReader(path) as trace:
         trace.steps()
+        trace.activation_overflow("vlm.1.ffn_act")
 
 
 @pytest.mark.parametrize(
