@@ -134,6 +134,8 @@ class TrainConfig:
     """K, denoising steps"""
     noise_level: float = 0.7
     """a of the flow-SDE"""
+    correlation: float = 0.0
+    """of its noise between neighbouring action rows"""
     noise_low: float = 0.1
     """smallest and"""
     noise_high: float = 0.4
@@ -205,6 +207,8 @@ class TrainConfig:
                 f"noise_level must lie in (0, 2], got {self.noise_level}; without noise there is "
                 "no likelihood to train with"
             )
+        if not 0 <= self.correlation < 1:
+            raise UserError(f"correlation must lie in [0, 1), got {self.correlation}")
         if not 0 < self.noise_low <= self.noise_high:
             raise UserError(
                 f"expected 0 < noise_low <= noise_high, got {self.noise_low} and {self.noise_high}"

@@ -97,7 +97,7 @@ def train(
 def sampler_of(config: TrainConfig, loaded: LoadedPolicy) -> FlowSDE | FlowNoise | Gaussian:
     """What draws training actions, with its learned part at its beginning."""
     if config.likelihood == "flow-sde":
-        return FlowSDE(config.steps, config.noise_level)
+        return FlowSDE(config.steps, config.noise_level, config.correlation)
     if config.likelihood == "flow-noise":
         last = loaded.policy.model.action_out_proj
         return FlowNoise(

@@ -1,8 +1,9 @@
 """How a flow policy samples a chunk and scores it; `sample` returns all that scoring needs.
 
 A likelihood is a module with `sample(settings, velocity, initial, noise, dims)`, which returns the
-chain and its log-probability, and `transitions(settings, velocity, chain, noise)`, which yields the
-Gaussian steps of a stored chain. The type of the settings says which module it is.
+chain and its log-probability, `log_prob(settings, velocity, chain, dims, noise)`, which gives it
+again, and `transitions(settings, velocity, chain, noise)`, which yields the Gaussian steps of a
+stored chain. The settings name their module.
 """
 
 import math
@@ -26,11 +27,14 @@ def log_prob(settings, velocity, chain: Tensor, dims: list[int], noise: Tensor |
         dims: entries of Z that count.
         noise: as `sample` was given it, where `settings.replays_noise`.
     """
+    return settings.module.log_prob(settings, velocity, chain, dims, noise)
+
+
+def scored(settings, velocity, chain: Tensor, dims: list[int], noise: Tensor | None = None):
+    """`log_prob` of a likelihood whose transitions are independent in every entry."""
     total = chain.new_zeros((len(chain), chain.shape[2]), dtype=torch.float64)
     for x, mean, std in settings.module.transitions(settings, velocity, chain, noise):
         total += log_density(x, mean, std, dims)
-    if settings.replays_noise:
-        total -= settings.volume(chain[:, -1], dims)
     return total
 
 

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor, nn
 
-from engine.likelihoods import log_density
+from engine.likelihoods import log_density, scored
 
 
 class FlowNoise(nn.Module):
@@ -102,6 +102,9 @@ def sample(
         log_prob += log_density(x, mean, std, dims)
         chain.append(x)
     return torch.stack(chain, dim=1), log_prob
+
+
+log_prob = scored
 
 
 def transitions(

@@ -10,8 +10,17 @@ arXiv:2510.25889):
     x_{i+1} = mean_i + std_i xi,   xi ~ N(0, I)
 
 which has the marginals of the ODE x' = v. With a = 0 it is lerobot's Euler sampler, step for step.
+
 Where we depart from pi_RL: every step is stochastic here (they draw one per call), so that each
-recorded action row has the density of its whole chain.
+recorded action row has the density of its whole chain; and the noise of neighbouring rows may be
+correlated, xi ~ N(0, C) with C_ij = rho^|i-j|. White noise over the rows of a chunk averages out in
+the hand's path; correlated noise moves the whole path, so that episodes of a group differ in what
+they try. The marginals stay those of the ODE when the score term is multiplied by C too, and the
+density factors row by row, each given the rows before it:
+
+    log p = sum_j log N(x_j; mean_j + rho (x_{j-1} - mean_{j-1}), std^2 (1 - rho^2))
+
+with the first row as it is without correlation.
 """
 
 import math
@@ -36,6 +45,9 @@ class FlowSDE:
     noise_level: float = 0.5
     """a; 0 is the deterministic ODE, which has no density"""
 
+    correlation: float = 0.0
+    """rho, of the noise of neighbouring action rows"""
+
     module = sys.modules[__name__]
     replays_noise = False
 
@@ -44,6 +56,8 @@ class FlowSDE:
             raise ValueError(f"steps must be at least 1, got {self.steps}")
         if not 0 <= self.noise_level <= 2:
             raise ValueError(f"noise_level must lie in [0, 2], got {self.noise_level}")
+        if not 0 <= self.correlation < 1:
+            raise ValueError(f"correlation must lie in [0, 1), got {self.correlation}")
 
     @property
     def name(self) -> str:
@@ -78,7 +92,38 @@ class FlowSDE:
         if self.deterministic:
             return x + (-delta) * velocity
         drift = self._sigma(t) ** 2 * delta / (2 * t)
-        return x - delta * velocity - drift * (x + (1 - t) * velocity)
+        return x - delta * velocity - drift * self._mixed(x + (1 - t) * velocity)
+
+    def _mixed(self, rows: Tensor) -> Tensor:
+        """C times the rows of a chunk, (B, H, Z)."""
+        if self.correlation == 0:
+            return rows
+        place = torch.arange(rows.shape[1])
+        return self.correlation ** (place[:, None] - place).abs() @ rows
+
+    def correlated(self, noise: Tensor) -> Tensor:
+        """White noise (B, H, Z) to noise with covariance C over the rows."""
+        rho = self.correlation
+        if rho == 0:
+            return noise
+        rows = [noise[:, 0]]
+        for row in noise[:, 1:].unbind(1):
+            rows.append(rho * rows[-1] + math.sqrt(1 - rho**2) * row)
+        return torch.stack(rows, dim=1)
+
+    def whitened(self, deviation: Tensor) -> Tensor:
+        """The inverse of `correlated`: of each row what the rows before it do not say."""
+        rho = self.correlation
+        if rho == 0:
+            return deviation
+        fresh = (deviation[:, 1:] - rho * deviation[:, :-1]) / math.sqrt(1 - rho**2)
+        return torch.cat([deviation[:, :1], fresh], dim=1)
+
+    def stretch(self, rows: int) -> Tensor:
+        """(H,) log of the factor by which `correlated` scales each row, float64."""
+        logs = torch.full((rows,), 0.5 * math.log(1 - self.correlation**2), dtype=torch.float64)
+        logs[0] = 0.0
+        return logs
 
 
 def sample(
@@ -102,17 +147,23 @@ def sample(
     for i, (t, std) in enumerate(zip(settings.times(), settings.stds(), strict=True)):
         v = velocity(x, torch.full((len(x),), t, dtype=torch.float32))
         mean = settings.mean(v, x, t)
-        x = mean if settings.deterministic else mean + std * noise[i]
-        log_prob += _log_density(x, mean, std, dims)
+        x = mean if settings.deterministic else mean + std * settings.correlated(noise[i])
+        log_prob += _log_density(settings, x, mean, std, dims)
         chain.append(x)
     return torch.stack(chain, dim=1), log_prob
 
 
-def log_prob(settings: FlowSDE, velocity: Velocity, chain: Tensor, dims: list[int]) -> Tensor:
+def log_prob(
+    settings: FlowSDE,
+    velocity: Velocity,
+    chain: Tensor,
+    dims: list[int],
+    noise: Tensor | None = None,
+) -> Tensor:
     """(B, H) float64 log-probability of each action row of a stored chain under `velocity`."""
     total = chain.new_zeros((len(chain), chain.shape[2]), dtype=torch.float64)
     for x, mean, std in transitions(settings, velocity, chain):
-        total += _log_density(x, mean, std, dims)
+        total += _log_density(settings, x, mean, std, dims)
     return total
 
 
@@ -125,8 +176,12 @@ def transitions(
         yield chain[:, i + 1], settings.mean(v, chain[:, i], t), std
 
 
-def _log_density(x: Tensor, mean: Tensor, std: float, dims: list[int]) -> Tensor:
-    """`log_density`, NaN where there is no noise."""
+def _log_density(settings: FlowSDE, x: Tensor, mean: Tensor, std: float, dims: list[int]) -> Tensor:
+    """(B, H) float64 log-density of each row given those before it; NaN where there is no noise."""
     if std == 0:
         return x.new_full(x.shape[:2], math.nan, dtype=torch.float64)
-    return log_density(x, mean, std, dims)
+    if settings.correlation == 0:
+        return log_density(x, mean, std, dims)
+    white = settings.whitened(x.double() - mean.double())
+    plain = log_density(white, torch.zeros_like(white), std, dims)
+    return plain - len(dims) * settings.stretch(x.shape[1])

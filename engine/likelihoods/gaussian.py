@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from engine.likelihoods import log_density
+from engine.likelihoods import log_density, scored
 
 
 class Gaussian(nn.Module):
@@ -105,6 +105,12 @@ def sample(
     chain[-1] = mean + std * noise[-1]
     log_prob = log_density(chain[-1], mean, std, dims) - settings.volume(chain[-1], dims)
     return torch.stack(chain, dim=1), log_prob
+
+
+def log_prob(settings: Gaussian, velocity, chain: Tensor, dims: list[int], noise: Tensor) -> Tensor:
+    """(B, H) float64 log-probability of each stored action row under `velocity`."""
+    rows = scored(settings, velocity, chain, dims, noise)
+    return rows - settings.volume(chain[:, -1], dims)
 
 
 def transitions(

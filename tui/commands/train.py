@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option("--likelihood", metavar="flow-sde|flow-noise|gaussian", help="How actions are drawn.")
 @click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--noise-level", type=float, help="Noise of the sampler.")
+@click.option("--correlation", type=float, help="Of its noise between neighbouring rows.")
 @click.option("--noise-low", type=float, help="Smallest learned noise (flow-noise).")
 @click.option("--noise-high", type=float, help="Largest one.")
 @click.option("--euler-noise", type=float, help="Noise of each Euler step (gaussian).")

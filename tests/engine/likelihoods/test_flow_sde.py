@@ -147,3 +147,56 @@ def test_settings_are_checked():
         FlowSDE(0)
     with pytest.raises(ValueError, match="noise_level"):
         FlowSDE(4, -1.0)
+
+
+@pytest.mark.parametrize("rho", [0.3, 0.9])
+def test_correlated_noise_has_the_covariance_that_was_asked_for(rho):
+    settings = FlowSDE(2, 0.5, rho)
+    torch.manual_seed(4)
+    white = torch.randn(60_000, 5, 1)
+    rows = settings.correlated(white)[..., 0]
+    expected = rho ** np.abs(np.subtract.outer(np.arange(5), np.arange(5)))
+    np.testing.assert_allclose(np.cov(rows.T), expected, atol=0.03)
+    torch.testing.assert_close(settings.whitened(settings.correlated(white)), white)
+
+
+def test_density_of_correlated_rows_is_the_multivariate_normals():
+    """Rows one by one against torch's joint density; any prefix of the rows is a marginal."""
+    settings, rho = FlowSDE(1, 0.7, 0.8), 0.8
+    initial, noise = draw(1, b=3, h=4, z=2)
+    chain, logp = sample(settings, velocity, initial, noise, [0, 1])
+    mean = settings.mean(velocity(initial, torch.ones(3)), initial, 1.0).double()
+    place = torch.arange(4)
+    cov = settings.stds()[0] ** 2 * rho ** (place[:, None] - place).abs().double()
+    for n in (1, 2, 4):
+        normal = torch.distributions.MultivariateNormal(torch.zeros(n).double(), cov[:n, :n])
+        off = (chain[:, 1].double() - mean)[:, :n]
+        expected = normal.log_prob(off.transpose(1, 2)).sum(1)
+        torch.testing.assert_close(logp[:, :n].sum(1), expected, rtol=1e-5, atol=1e-5)
+    assert torch.equal(log_prob(settings, velocity, chain, [0, 1]), logp)
+
+
+def test_without_correlation_nothing_changes():
+    initial, noise = draw(4)
+    one = sample(FlowSDE(4, 0.5), velocity, initial, noise, DIMS)
+    other = sample(FlowSDE(4, 0.5, 0.0), velocity, initial, noise, DIMS)
+    assert torch.equal(one[0], other[0])
+    assert torch.equal(one[1], other[1])
+
+
+def test_correlated_marginals_are_those_of_the_ode():
+    """Rows with the law N(m, s^2) each: the SDE must arrive there, whatever the correlation."""
+    m, s, n, steps = 0.7, 0.4, 20_000, 200
+
+    def exact(x, t):
+        t = t[:, None, None]
+        var = t**2 + (1 - t) ** 2 * s**2
+        x0 = m + (1 - t) * s**2 / var * (x - (1 - t) * m)
+        return t / var * (x - (1 - t) * m) - x0
+
+    torch.manual_seed(5)
+    settings = FlowSDE(steps, 0.5, 0.7)
+    chain, _ = sample(settings, exact, torch.randn(n, 3, 1), torch.randn(steps, n, 3, 1), [0])
+    last = chain[:, -1, :, 0]
+    np.testing.assert_allclose(last.mean(0), m, atol=0.02)
+    np.testing.assert_allclose(np.cov(last.T), s**2 * np.eye(3), atol=0.01)
