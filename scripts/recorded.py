@@ -14,7 +14,7 @@ from pathlib import Path
 import h5py
 
 FOLDER = Path(__file__).parents[1] / "tests" / "tui" / "recorded"
-COMMAND = "record --steer fast --alpha 8 --episodes 4 --replan 5 --name demo-run".split()
+COMMAND = "record --steer fast --controls none --episodes 4 --replan 5 --name demo-run".split()
 
 
 def compress(path: Path) -> None:
