@@ -7,6 +7,8 @@ import pytest
 
 from engine import provenance
 from engine.provenance import checkout, versions
+from engine.replay import _notes
+from traces.header import TraceHeader
 
 GIT = shutil.which("git")
 pytestmark = pytest.mark.skipif(GIT is None, reason="needs git")
@@ -51,6 +53,14 @@ def test_outside_of_a_checkout_and_without_git_there_is_none(file, tmp_path, mon
     assert checkout(file) is None
     monkeypatch.setenv("PATH", str(tmp_path))
     assert checkout(file) is None
+
+
+def test_a_replay_says_that_the_code_was_another():
+    was = {"commit": "0123456789" * 4, "dirty": True}
+    (note,) = _notes(TraceHeader("run", "record", "", versions={"git": was}))
+    assert note.startswith("the code was commit 01234567, changed, is ")
+    for same in ({}, {"git": None}, {"git": checkout()}):  # unknown before, or the same
+        assert _notes(TraceHeader("run", "record", "", versions=same)) == []
 
 
 def test_versions_name_the_packages_and_the_commit():

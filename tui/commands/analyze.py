@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from analysis.outcome import Condition, Family, Interval, Report
-    from analysis.specificity import Specificity
 
 
 @click.command(name="analyze")
@@ -52,9 +51,7 @@ def _print(report: "Report") -> None:
         console.width = max(console.width, needed)
         console.print(table)
         console.print()
-    for condition in report.conditions:
-        if condition.specificity is not None:
-            _print_specificity(console, condition, condition.specificity)
+    _print_specificity(console, report.conditions)
     for family in report.families:
         if family.p_value is not None:
             _print_trend(console, family)
@@ -136,18 +133,25 @@ def _range(values: list[float | None], shown: object) -> str:
     return f"{shown(min(known))}\nto {shown(max(known))}" if known else "-"
 
 
-def _print_specificity(console: "Console", condition: "Condition", found: "Specificity") -> None:
-    said = []
-    if found.n_random:
-        said.append(
-            f"beyond {found.beyond} of {found.n_random} random clusters, rank p {_p(found.rank_p)}"
-        )
-    if found.excess_cm is not None:
-        interval = ", ".join(f"{end:+.4f}" for end in found.excess_ci or ())
-        said.append(f"{found.excess_cm:+.4f} [{interval}] cm more than they do")
-    if found.null_pairs:
-        said.append(f"null control bit-equal in {found.null_equal} of {found.null_pairs}")
-    console.print(f"{one_line(condition.label)}: {'; '.join(said)}")
+def _print_specificity(console: "Console", conditions: list["Condition"]) -> None:
+    """The rank of each concept among its random clusters, and once what the null controls did."""
+    nulls = {}
+    for condition in conditions:
+        found = condition.specificity
+        if found is None:
+            continue
+        nulls[found.null_pairs] = found.null_equal
+        if found.n_random:
+            low, high = found.excess_ci or (None, None)
+            interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
+            console.print(
+                f"{one_line(condition.label)}: beyond {found.beyond} of {found.n_random} random "
+                f"clusters, rank p {_p(found.rank_p)}; {found.excess_cm:+.3f}{interval} cm more "
+                "than they do"
+            )
+    for pairs, equal in nulls.items():
+        if pairs:
+            console.print(f"null control: bit-equal to the baseline in {equal} of {pairs} episodes")
 
 
 def _print_trend(console: "Console", family: "Family") -> None:
