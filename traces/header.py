@@ -27,6 +27,7 @@ JSON_ATTRIBUTES = (
 )
 MAX_SHARDS = 100_000
 MAX_NAME = 1000
+"""Characters of run_id, kind, created_utc and recording."""
 INTEGER_ATTRIBUTES = ("n_action_steps", "K", "H", "A", "Z", "language_length", "shard")
 
 

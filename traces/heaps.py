@@ -24,6 +24,8 @@ LEAST_BYTES, MOST_BYTES = 2**12, 2**28
 """Size of a collection: HDF5 makes none smaller, and a text has at most some megabytes."""
 OBJECT = struct.Struct("<HHIQ")
 """Before each object: index (0: the free rest), references, padding, bytes."""
+MOST_OBJECTS = 2**16
+"""In one collection: there are no more indices."""
 BLOCK_BYTES = 2**18
 FAR_BYTES = 2**20
 """Searched behind the last collection; in our files the next one follows within 20 kB."""
@@ -69,10 +71,12 @@ def _within(file: BinaryIO, start: int, n_bytes: int) -> Iterator[int]:
 def _is_tiled(objects: bytes) -> bool:
     """Whether stepping by sizes, as HDF5 does, ends where the collection ends."""
     place = 0
-    while place + OBJECT.size <= len(objects):
+    for _ in range(MOST_OBJECTS):
+        if place + OBJECT.size > len(objects):
+            return True
         index, _, _, size = OBJECT.unpack_from(objects, place)
         step = OBJECT.size + (size + 7) // 8 * 8 if index else size
         if not OBJECT.size <= step <= len(objects) - place:
             return False
         place += step
-    return True
+    return False

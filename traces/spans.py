@@ -36,10 +36,11 @@ class Spans:
 
     def used(self, lengths: dict[str, int]) -> dict[str, int]:
         """Return how many rows of each table, which has so many, these episodes have."""
-        last = len(self) - 1
-        stops = (self.steps(last)[1], self.decisions(last)[1]) if len(self) else (0, 0)
-        used = zip(("steps", "decisions"), stops, strict=True)
-        return {"episodes": len(self)} | {t: max(0, min(n, lengths[t])) for t, n in used}
+        stops = self.first_step + self.n_steps, self.first_decision + self.n_decisions
+        used = {
+            t: int(s.max(initial=0)) for t, s in zip(("steps", "decisions"), stops, strict=True)
+        }
+        return {"episodes": len(self)} | {t: min(n, lengths[t]) for t, n in used.items()}
 
     def broken(self, n_steps: int, n_decisions: int) -> np.ndarray:
         """Mark episodes (E,) whose spans are negative, leave their table or do not follow on."""

@@ -415,6 +415,20 @@ def test_a_cut_costs_only_what_was_behind_it(long, tmp_path):
     assert 0 < saved[0] < saved[1] < saved[2] < saved[3] < 12
 
 
+def test_what_a_cut_spared_stays_whole(long, growing, tmp_path):
+    """Where the spans of the last episodes are lost, the activations of the others are not."""
+    whole = growing.read_bytes()
+    path = tmp_path / "a.h5.partial"
+    path.write_bytes(whole[: int(0.7 * len(whole))])
+    done = repair(path)
+    with TraceReader(done.path) as new, TraceReader(long) as old:
+        assert 2 < new.n_episodes < 12
+        for site in new.sites():
+            found, whole = (t.activation(site.name, episode=slice(0, 2)) for t in (new, old))
+            np.testing.assert_array_equal(found, whole)
+            assert len(found)
+
+
 def test_spans_that_can_be_read_hold_where_others_cannot(long, tmp_path):
     path = tmp_path / "a.h5"
     path.write_bytes(long.read_bytes())
