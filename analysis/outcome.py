@@ -276,7 +276,8 @@ def _comparison(
         return dict.fromkeys((*unknown, "p_value", "d_z", "success_p_value")) | {"n_pairs": 0}
     whole = pairs.drop_nulls(["meed_cm", "meed_cm_base"])
     meed = paired_difference(whole["meed_cm"].to_numpy(), whole["meed_cm_base"].to_numpy())
-    notes.extend(f"{name}: {note}" for note in meed.notes)
+    if group.item(0, "role") != "null":  # of which no variance is the point
+        notes.extend(f"{name}: {note}" for note in meed.notes)
     common = _common_difference(whole)
     success = paired_success(pairs["success"].to_list(), pairs["success_base"].to_list())
     return {

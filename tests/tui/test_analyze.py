@@ -58,7 +58,7 @@ def test_the_table_fits_80_columns_and_keeps_every_digit(paired, capsys, monkeyp
     for shown in ("baseline", "fast α=8", "vlm.1 x2", "75%", "1.950", "+0.500", "20 pairs"):
         assert shown in text
     assert "<0.0001" in text
-    assert "note: fast in tabletop task 0: a trend needs 3 doses or more; given: 1" in text
+    assert "note: fast α=8 in tabletop task 0: without controls nothing says" in text
     assert "…" not in text
 
 
