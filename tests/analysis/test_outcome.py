@@ -213,15 +213,16 @@ def test_too_few_doses_are_said(traces, tmp_path):
 def test_other_neurons_are_another_family(traces, tmp_path):
     arm = [traces.episode("p0", [1.0])]
     files = [
-        traces.write(tmp_path / "one.h5", arm, traces.steer(8, layer=1)),
-        traces.write(tmp_path / "two.h5", arm, traces.steer(8, layer=2)),
+        traces.write(tmp_path / f"{layer}-{dose}.h5", arm, traces.steer(dose, layer=layer))
+        for layer in (1, 2)
+        for dose in (4, 8)
     ]
     report = analyse(files)
     assert [family.sites for family in report.families] == [
         "vlm.1 x2",
         "vlm.2 x2",
     ]
-    assert len({condition.fingerprint for condition in report.conditions}) == 2
+    assert len({condition.fingerprint for condition in report.conditions}) == 4
 
 
 def test_nothing_is_ever_nan(traces, tmp_path):
