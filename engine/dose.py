@@ -70,7 +70,7 @@ def measure(actor: Actor, requests: Sequence[Request | None]) -> Dose | None:
     """Measure an actor's intervention at the given observations, with one unsteered call.
 
     Returns:
-        None without an intervention. Its step window is left out of account: a window that begins
+        None without an intervention, or where a donor has no value. The step window is left out of account: a window that begins
         later than these decisions has the dose that it would have here.
     """
     if actor.intervention is None:
@@ -78,6 +78,8 @@ def measure(actor: Actor, requests: Sequence[Request | None]) -> Dose | None:
     policy, found = actor.loaded.policy, []
     always = (replace(actor.intervention, step_window=None, every=1),)
     steers = actor.steers([r and replace(r, interventions=always) for r in requests])
+    if not steers:
+        return None
     acting = [(steer, site) for steer in steers for site in steer.intervention.sites]
     with ExitStack() as stack:
         taps = [_tapped(stack, policy, steer, site) for steer, site in acting]
