@@ -1,7 +1,5 @@
 """A training run on stderr: one line an update, one an evaluation."""
 
-import math
-
 import click
 
 from tui.terminal import one_line
@@ -24,17 +22,17 @@ class TrainingLines:
 
 
 def _step(update: int, metrics: dict) -> str:
-    def number(name: str) -> float:
-        return metrics.get(name, math.nan)
-
-    return (
-        f"update {update}: success {number('env/success_once'):.0%} of "
-        f"{metrics['rollout/episodes']} episodes, {metrics['rollout/groups_accepted']} groups, "
-        f"kl {number('train/actor/approx_kl'):.4f}, "
-        f"clipped {number('train/actor/clip_fraction'):.0%}, "
-        f"first ratio off by {number('train/actor/first_ratio_max_abs_dev'):.0e}, "
-        f"{number('time/step'):.1f} s"
+    text = (
+        f"update {update}: success {metrics['env/success_once']:.0%} of "
+        f"{metrics['rollout/episodes']} episodes, {metrics['rollout/groups_accepted']} groups"
     )
+    if "train/actor/approx_kl" in metrics:
+        text += (
+            f", kl {metrics['train/actor/approx_kl']:.4f}, "
+            f"clipped {metrics['train/actor/clip_fraction']:.0%}, "
+            f"first ratio off by {metrics['train/actor/first_ratio_max_abs_dev']:.0e}"
+        )
+    return f"{text}, {metrics['time/step']:.1f} s"
 
 
 def _eval(fields: dict) -> str:
