@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 GREY = "#999999"
-CHANGE = "MEED, change to baseline [cm per control step]"
+CHANGE = "change of MEED to the baseline\n[cm per control step]"
 
 
 def dose_response(report: Report) -> Figure | None:

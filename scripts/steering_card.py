@@ -4,6 +4,7 @@ Every number comes from the traces, by way of `analysis`; nothing is measured he
 """
 
 import argparse
+import re
 from pathlib import Path
 
 from analysis.figures import draw
@@ -68,7 +69,10 @@ def randoms(report: Report) -> str:
 def section(folder: Path, name: str, kinds: tuple[str, ...]) -> dict[str, str]:
     """The texts of one sweep, and its pictures."""
     report = analyse([folder / name])
-    shown = [c for c in report.conditions if c.role != "random"]
+    task = report.conditions[0].task_id  # a donor of another task is no condition of this one
+    shown = [c for c in report.conditions if c.role != "random" and c.task_id == task]
+    steered = iter(sorted((c for c in shown if c.role == "steered"), key=_natural))
+    shown = [next(steered) if c.role == "steered" else c for c in shown]
     texts = {
         name: table(shown),
         f"{name}_ranks": ranks(report.conditions),
@@ -84,6 +88,11 @@ def section(folder: Path, name: str, kinds: tuple[str, ...]) -> dict[str, str]:
         if path.stem in kinds:
             path.replace(DOCS / "pictures" / f"steering-{name}.svg")
     return texts
+
+
+def _natural(c: Condition) -> list[str]:
+    """A key by which n5 comes before n10."""
+    return [word.zfill(8) for word in re.split(r"(\d+)", c.label)]
 
 
 def _success(c: Condition) -> str:
