@@ -9,6 +9,7 @@ it is asked for; what nobody asks for is never opened.
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -45,7 +46,7 @@ DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 FAILURES = (NotATrace, *DAMAGE)
 """What reading raises where a file is damaged or refused."""
 ROOM_BYTES = 256 * 2**20
-"""Memory that reading one attribute may take; only a file that is larger can make it take more."""
+"""Memory that reading one attribute may take."""
 
 
 def opened(path: Path, *, swmr: bool) -> SafeGroup:
@@ -222,7 +223,8 @@ class SafeAttributes(Mapping):
             raise NotATrace(self._path, f"{self._place(name)} is neither number nor text")
         if n_bytes > ATTRIBUTE_BYTES:
             raise NotATrace(self._path, f"{self._place(name)} has {n_bytes} bytes")
-        found = self._owner.attrs[name]
+        with _room():  # whatever the size of the file: a text may claim any length
+            found = self._owner.attrs[name]
         if isinstance(found, (str, bytes)) and len(found) > ATTRIBUTE_BYTES:
             raise NotATrace(self._path, f"{self._place(name)} has {len(found)} characters")
         return found
@@ -251,10 +253,12 @@ class SafeAttributes(Mapping):
 def _room() -> Iterator[None]:
     """Let the process grow by ROOM_BYTES only: HDF5 loads an attribute before it tells its size."""
     try:
-        pages = int(Path("/proc/self/statm").read_text().split()[0])
+        statm = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:  # not Linux
         yield
         return
+    pages = int(os.read(statm, 64).split()[0])
+    os.close(statm)
     before = resource.getrlimit(resource.RLIMIT_AS)
     here = pages * resource.getpagesize() + ROOM_BYTES
     if before[0] != resource.RLIM_INFINITY:

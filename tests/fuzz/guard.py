@@ -101,7 +101,7 @@ def _listen(folder: Path, strangers: list[str]) -> None:
     """Note what Python opens or starts that lies neither in the folder nor in its own ones."""
     own = (str(folder), sys.prefix, sys.base_prefix, str(Path(__file__).parents[2]))
     own += (
-        "/proc/self/",
+        f"/proc/{os.getpid()}/",
         "/proc/meminfo",
         "/sys/",
         "/dev/null",

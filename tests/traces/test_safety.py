@@ -204,6 +204,19 @@ def test_texts_are_of_a_credible_size_too(path):
     file.close()
 
 
+def test_a_text_takes_no_more_memory_than_there_is_of_it(tmp_path):
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        file.attrs["text"] = "x" * 12345
+    raw, length = path.read_bytes(), (12345).to_bytes(4, "little")
+    assert raw.count(length) == 2  # in the attribute, and in the heap
+    path.write_bytes(raw.replace(length, (2**30).to_bytes(4, "little"), 1))
+    file = opened(path, swmr=False)
+    with pytest.raises(OSError, match="memory"):  # else HDF5 would fill a gigabyte first
+        file.attrs["text"]
+    file.close()
+
+
 def test_groups_read_as_in_h5py(path):
     safe, plain = opened(path, swmr=False), h5py.File(path, locking=False)
     assert list(safe) == list(plain)
