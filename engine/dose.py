@@ -70,8 +70,8 @@ def measure(actor: Actor, requests: Sequence[Request | None]) -> Dose | None:
     """Measure an actor's intervention at the given observations, with one unsteered call.
 
     Returns:
-        None without an intervention, or where a donor has no value. The step window is left out of account: a window that begins
-        later than these decisions has the dose that it would have here.
+        None without an intervention, or where a donor has no value. The step window is left out of
+        account: one that begins later than these decisions has the dose that it would have here.
     """
     if actor.intervention is None:
         return None

@@ -3,8 +3,8 @@
 Asked: at most 3 % more. Every round times one call of each arm, in changing order, on the same
 observations; the ratio is the median over rounds of arm / unsteered, with the quartiles. Calls run
 on one thread and are timed by its CPU clock, which other processes disturb less than the wall's;
-both are given. `same` is a second unsteered arm: what the machine itself adds. Captured is the `standard` preset without
-the steered neurons' own recording, so that only steering differs.
+both are given. `same` is a second unsteered arm: what the machine itself adds. Captured is the
+`standard` preset without the steered neurons' own recording, so that only steering differs.
 """
 
 import os
