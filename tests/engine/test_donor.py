@@ -11,6 +11,7 @@ from engine.actor import Actor
 from engine.config import RecordConfig
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.record import record
+from traces.condition import BASELINE, Condition
 from traces.errors import UserError
 from traces.intervention import Donor, Intervention, Site
 from traces.reader import TraceReader
@@ -33,7 +34,7 @@ def donor(loaded, tmp_path_factory):
     folder, before = tmp_path_factory.mktemp("donor"), Path.cwd()
     os.chdir(folder)
     try:
-        (path,) = record(RecordConfig(**SHORT, capture=CAPTURE), loaded, [None], "donor")
+        (path,) = record(RecordConfig(**SHORT, capture=CAPTURE), loaded, [BASELINE], "donor")
     finally:
         os.chdir(before)
     return folder / path
@@ -55,7 +56,7 @@ def test_a_policy_patched_with_its_own_activations_does_the_same(
     """Bit for bit, at FFNs of both towers and at the residual stream together."""
     monkeypatch.chdir(tmp_path)
     config = RecordConfig(**SHORT, capture=("light",))
-    (again,) = record(config, loaded, [patch(donor)], "again")
+    (again,) = record(config, loaded, [Condition(patch(donor))], "again")
     with TraceReader(donor) as old, TraceReader(again) as new:
         for name in ("chain", "obs_hash"):
             np.testing.assert_array_equal(new.decisions(name)[name], old.decisions(name)[name])
@@ -69,7 +70,7 @@ def test_another_episodes_activations_change_the_action_until_it_ends(
     monkeypatch.chdir(tmp_path)
     config = RecordConfig(**SHORT, capture=("light",))
     other = patch(donor, SITES[1:2], {"0": uids(donor)[1]})
-    (path,) = record(config, loaded, [other], "other")
+    (path,) = record(config, loaded, [Condition(other)], "other")
     with TraceReader(donor) as old, TraceReader(path) as new:
         first = [r.decisions("chain", episode=0)["chain"][0] for r in (old, new)]
         np.testing.assert_array_equal(first[0][0], first[1][0])

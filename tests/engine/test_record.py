@@ -250,7 +250,7 @@ def test_ctrl_c_finishes_the_block_and_closes_the_files(here):
         [*command, "--replan", "5", "--name", "stopped"], stderr=subprocess.PIPE, text=True
     )
     events = here / "runs" / "stopped" / "events.jsonl"
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         if events.exists() and '"episode"' in events.read_text():
             break

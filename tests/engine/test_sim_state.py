@@ -13,6 +13,7 @@ from engine.envs.tabletop import TabletopEnv, sim_state_size
 from engine.film import film
 from engine.record import record
 from traces.check import check
+from traces.condition import BASELINE
 from traces.errors import NotATrace, UserError
 from traces.reader import TraceReader
 
@@ -24,7 +25,7 @@ def path(loaded, tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         config = RecordConfig(episodes=2, replan=5, capture=("light",), keep=("frames", "sim"))
-        (path,) = record(config, loaded, [None], "one")
+        (path,) = record(config, loaded, [BASELINE], "one")
     return folder / path
 
 

@@ -100,7 +100,7 @@ def test_damage_is_a_line_of_its_own(traces, tmp_path, capsys):
 def test_uneven_columns_are_damage(traces, tmp_path, capsys):
     path = traces.write(tmp_path / "a.h5", [traces.episode("p0", [1.0])])
     with h5py.File(path, "r+", locking=False) as file:
-        file["episodes/success"].resize(10**6, axis=0)
+        file["episodes/success"].resize(2, axis=0)
     assert cli.run(["ls", str(path)]) == 0
     assert "unreadable: the columns of episodes differ in length" in capsys.readouterr().out
 

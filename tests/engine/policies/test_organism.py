@@ -8,8 +8,10 @@ import pytest
 import torch
 from scipy.stats import binom
 
-from analysis.controls import matched_random_clusters
-from analysis.neurons import LEXICONS, choose_cluster, concept_hits
+from analysis import controls
+from analysis.clusters import choose_cluster
+from analysis.lexicons import LEXICONS
+from analysis.neurons import concept_hits
 from analysis.tables import episode_table
 from analysis.trend import trend
 from engine import sites
@@ -23,6 +25,7 @@ from engine.policies.smolvla import load_policy
 from engine.reach import reach
 from engine.record import record
 from engine.steering import Steer, check, steered
+from traces.condition import BASELINE, Condition
 from traces.errors import UserError
 from traces.intervention import Intervention, Site
 from traces.reader import TraceReader
@@ -98,7 +101,7 @@ def random_clusters(table, unplanted, cluster, n):
         ]
     )
     pool = pl.concat([unplanted, own]).unique(["layer", "neuron"], maintain_order=True)
-    return matched_random_clusters(pool, cluster, n)
+    return controls.random_clusters(pool, cluster, n)
 
 
 def rank_p(effect, controls):
@@ -227,7 +230,8 @@ def recordings(organism, tmp_path_factory):
         heard = []
         config = RecordConfig(policy="organism", episodes=2, replan=5, workers=1)
         windowed = at(planted.FAST, step_window=(7, 30))
-        paths = record(config, organism, [None, windowed], "organism", lambda *e: heard.append(e))
+        arms = [BASELINE, Condition(windowed)]
+        paths = record(config, organism, arms, "organism", lambda *e: heard.append(e))
         return [path.absolute() for path in paths], heard
 
 
