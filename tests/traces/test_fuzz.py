@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-CASES = 40
+CASES = 30
 
 
 def test_no_damage_stops_a_reader():
