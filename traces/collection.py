@@ -26,7 +26,7 @@ from traces.reader import Columns, TraceReader
 from traces.safety import DAMAGE
 from traces.shards import first_shard
 
-OPEN_FILES = 16
+OPEN_FILES = 8
 """Files that stay open between two reads."""
 
 POINTERS = {

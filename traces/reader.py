@@ -17,7 +17,7 @@ import numpy as np
 from traces.columns import merged, moments, no_moments
 from traces.errors import NewerFormat, NotATrace, UnknownName, UserError
 from traces.header import SiteInfo, TraceHeader
-from traces.safety import DAMAGE, SafeGroup, opened, walk
+from traces.safety import DAMAGE, SafeGroup, limited_growth, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
 
 Columns = dict[str, np.ndarray]
@@ -362,7 +362,8 @@ def read_header(path: Path, file: SafeGroup) -> TraceHeader:
         for table in ("episodes", "steps", "decisions"):
             if table not in file:
                 raise NotATrace(path, f"it has no table '{table}'")
-        return TraceHeader.from_attributes(file.attrs)
+        with limited_growth():
+            return TraceHeader.from_attributes(file.attrs)
     except (NotATrace, NewerFormat):
         raise
     except (UserError, ValueError, TypeError, ArithmeticError, RecursionError) as error:

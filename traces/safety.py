@@ -11,9 +11,10 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from functools import cache
+from functools import cache, cached_property
 from math import prod
 from pathlib import Path
 
@@ -208,11 +209,15 @@ class SafeAttributes(Mapping):
         self._n_bytes = n_bytes
 
     def __getitem__(self, name: str) -> object:
-        with self._limited():
+        with limited_growth():  # whatever the size of the file: a text may claim any length
             return self._read(name)
 
     def _limited(self) -> AbstractContextManager:
-        return _room() if self._n_bytes > ROOM_BYTES else nullcontext()
+        return limited_growth() if self._n_bytes > ROOM_BYTES else nullcontext()
+
+    @cached_property
+    def _attributes(self) -> h5py.AttributeManager:
+        return self._owner.attrs
 
     def _read(self, name: str) -> object:
         attribute = h5a.open(self._owner.id, _raw(name))
@@ -223,8 +228,7 @@ class SafeAttributes(Mapping):
             raise NotATrace(self._path, f"{self._place(name)} is neither number nor text")
         if n_bytes > ATTRIBUTE_BYTES:
             raise NotATrace(self._path, f"{self._place(name)} has {n_bytes} bytes")
-        with _room():  # whatever the size of the file: a text may claim any length
-            found = self._owner.attrs[name]
+        found = self._attributes[name]
         if isinstance(found, (str, bytes)) and len(found) > ATTRIBUTE_BYTES:
             raise NotATrace(self._path, f"{self._place(name)} has {len(found)} characters")
         return found
@@ -234,15 +238,15 @@ class SafeAttributes(Mapping):
             return h5a.exists(self._owner.id, _raw(str(name)))
 
     def __iter__(self) -> Iterator[str]:
-        if len(self._owner.attrs) > MANY:
-            n_attributes = len(self._owner.attrs)
+        if len(self) > MANY:
+            n_attributes = len(self)
             raise NotATrace(self._path, f"{self._owner.name} has {n_attributes} attributes")
         with self._limited():
-            names = list(self._owner.attrs)
+            names = list(self._attributes)
         yield from names
 
     def __len__(self) -> int:
-        return len(self._owner.attrs)
+        return len(self._attributes)
 
     def _place(self, name: str) -> str:
         owner = self._owner.name.strip("/")
@@ -250,26 +254,46 @@ class SafeAttributes(Mapping):
 
 
 @contextmanager
-def _room() -> Iterator[None]:
-    """Let the process grow by ROOM_BYTES only: HDF5 loads an attribute before it tells its size."""
+def limited_growth() -> Iterator[None]:
+    """Let the process grow by ROOM_BYTES only: HDF5 loads an attribute before it tells its size.
+
+    The limit is the whole process's, so one thread at a time is in such a block; within it another
+    one changes nothing.
+    """
+    with _one_thread:
+        before = resource.getrlimit(resource.RLIMIT_AS)
+        if _within or (pages := _pages()) is None:
+            yield
+            return
+        here = pages * resource.getpagesize() + ROOM_BYTES
+        if before[0] != resource.RLIM_INFINITY:
+            here = min(here, before[0])
+        resource.setrlimit(resource.RLIMIT_AS, (here, before[1]))
+        _within.append(here)
+        try:
+            yield
+        except MemoryError as error:
+            raise OSError("an attribute does not fit into memory") from error
+        finally:
+            _within.clear()
+            resource.setrlimit(resource.RLIMIT_AS, before)
+
+
+_one_thread = threading.RLock()
+_within: list[int] = []
+"""The limit in force, if there is one."""
+
+
+def _pages() -> int | None:
+    """Return the size of this process, in pages; None where the system does not tell."""
     try:
         statm = os.open("/proc/self/statm", os.O_RDONLY)
     except OSError:  # not Linux
-        yield
-        return
-    pages = int(os.read(statm, 64).split()[0])
-    os.close(statm)
-    before = resource.getrlimit(resource.RLIMIT_AS)
-    here = pages * resource.getpagesize() + ROOM_BYTES
-    if before[0] != resource.RLIM_INFINITY:
-        here = min(here, before[0])
-    resource.setrlimit(resource.RLIMIT_AS, (here, before[1]))
+        return None
     try:
-        yield
-    except MemoryError as error:
-        raise OSError("an attribute does not fit into memory") from error
+        return int(os.read(statm, 64).split()[0])
     finally:
-        resource.setrlimit(resource.RLIMIT_AS, before)
+        os.close(statm)
 
 
 def walk(group: SafeGroup) -> Iterator[tuple[str, h5py.Dataset | str]]:
