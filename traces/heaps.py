@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 SIGNATURE = b"GCOL\1\0\0\0"
-"""What a collection begins with, its version and padding included; then comes its size (8 bytes)."""
+"""What a collection begins with, version and padding included; then comes its size (8 bytes)."""
 HEADER_BYTES = 16
 LEAST_BYTES, MOST_BYTES = 2**12, 2**28
 """Size of a collection: HDF5 makes none smaller, and a text has at most some megabytes."""
