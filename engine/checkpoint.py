@@ -1,7 +1,7 @@
 """Checkpoints: a lerobot policy folder, and beside it what training needs to go on exactly.
 
     checkpoints/000012/pretrained_model/   config, weights, processors and `vlm/`: loads anywhere
-                       training_state/     optimizer.safetensors, head.safetensors, state.json
+                       training_state/     optimizer, head, adapters (.safetensors), state.json
 
 A checkpoint is written under another name, forced to disk and renamed, so that every folder with a
 number is whole. Nothing in it is a pickle.
@@ -33,14 +33,21 @@ class Restored:
 
     optimizer: dict[str, Tensor]
     head: dict[str, Tensor]
+    adapters: dict[str, Tensor]
+    """low-rank additions and what learned beside them, by name; empty without"""
     state: dict
     """JSON: `update` and whatever else the trainer put there"""
 
 
-def save_policy(loaded: LoadedPolicy, folder: Path) -> None:
-    """Write the policy as it is now, with processors and VLM folder, as lerobot loads it."""
+def save_policy(loaded: LoadedPolicy, policy: SmolVLAPolicy, folder: Path) -> None:
+    """Write the policy as it is now, with processors and VLM folder, as lerobot loads it.
+
+    Args:
+        loaded: where processors and VLM folder come from.
+        policy: the weights.
+        folder: is made.
+    """
     folder.mkdir(parents=True)
-    policy = loaded.policy
     vlm, policy.config.vlm_model_name = policy.config.vlm_model_name, "vlm"
     try:
         policy.save_pretrained(folder)
@@ -58,16 +65,28 @@ def save(
     loaded: LoadedPolicy,
     optimizer: torch.optim.Optimizer,
     head: nn.Module | None,
+    adapters: dict[str, Tensor],
     state: dict,
 ) -> Path:
-    """Write `folder` whole or not at all; `state` must be JSON."""
+    """Write `folder` whole or not at all; `state` must be JSON.
+
+    Args:
+        folder: the checkpoint.
+        loaded: the policy; with adapters, it is written as what it amounts to.
+        optimizer: whose moments are kept.
+        head: the learned part of the likelihood.
+        adapters: low-rank additions and what learned beside them, by name.
+        state: whatever else the trainer needs.
+    """
     new = folder.with_name(UNFINISHED + folder.name)
     shutil.rmtree(new, ignore_errors=True)
-    save_policy(loaded, new / POLICY)
+    save_policy(loaded, _plain(loaded.policy, adapters), new / POLICY)
     (new / STATE).mkdir()
     save_file(_flat(optimizer), new / STATE / "optimizer.safetensors")
     if head is not None:
         save_file(head.state_dict(), new / STATE / "head.safetensors")
+    if adapters:
+        save_file(_contiguous(adapters), new / STATE / "adapters.safetensors")
     digest = hashlib.sha256((new / POLICY / WEIGHTS).read_bytes()).hexdigest()
     (new / STATE / "state.json").write_text(json.dumps(state | {"sha256": digest}, indent=1))
     for path in sorted(new.rglob("*")):
@@ -94,10 +113,10 @@ def restore(checkpoint: Path) -> Restored:
     folder = checkpoint / STATE
     try:
         state = json.loads((folder / "state.json").read_text())
-        head = folder / "head.safetensors"
         return Restored(
             optimizer=load_file(folder / "optimizer.safetensors"),
-            head=load_file(head) if head.exists() else {},
+            head=_optional(folder / "head.safetensors"),
+            adapters=_optional(folder / "adapters.safetensors"),
             state=state,
         )
     except (OSError, ValueError, KeyError) as error:
@@ -116,9 +135,31 @@ def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) ->
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
-def load_weights(policy: SmolVLAPolicy, checkpoint: Path) -> None:
-    """Put a checkpoint's weights into a policy that is already built."""
-    policy.load_state_dict(load_file(checkpoint / POLICY / WEIGHTS))
+def load_weights(policy: SmolVLAPolicy, checkpoint: Path, restored: Restored) -> None:
+    """Put a checkpoint's weights into the policy that training began with.
+
+    With adapters only these: what they are added to has not changed.
+    """
+    if restored.adapters:
+        policy.load_state_dict(restored.adapters, strict=False)
+    else:
+        policy.load_state_dict(load_file(checkpoint / POLICY / WEIGHTS))
+
+
+def _plain(policy: SmolVLAPolicy, adapters: dict[str, Tensor]) -> SmolVLAPolicy:
+    if not adapters:
+        return policy
+    from engine.adapters import merged
+
+    return merged(policy)
+
+
+def _optional(path: Path) -> dict[str, Tensor]:
+    return load_file(path) if path.exists() else {}
+
+
+def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
 
 
 def _flat(optimizer: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -113,10 +113,11 @@ TRAINING_SCENES = range(10_000, 100_000)
 """scene seeds of training; evaluation lies below, behaviour cloning above"""
 
 LIKELIHOODS = ("flow-sde", "flow-noise", "gaussian")
-TRAINED = ("expert", "full")
+TRAINED = ("expert", "lora", "full")
 ADVANTAGES = ("group", "rloo", "state")
 RATIOS = ("row", "chunk")
 SCENES = ("fresh", "suite")
+MIRRORS = ("tensorboard", "wandb", "trackio")
 
 
 @dataclass(frozen=True)
@@ -124,10 +125,11 @@ class TrainConfig:
     """One training run; docs/grpo.md says where each default comes from."""
 
     suite: str = "tabletop"
-    task_id: int = 1
+    tasks: tuple[int, ...] = (1,)
+    """groups take them in turn, or by the curriculum"""
     policy: str = "smolvla-tabletop"
     seed: int = 0
-    updates: int = 100
+    updates: int = 40
 
     likelihood: str = "flow-sde"
     steps: int = 4
@@ -136,6 +138,8 @@ class TrainConfig:
     """a of the flow-SDE"""
     correlation: float = 0.0
     """of its noise between neighbouring action rows"""
+    stochastic_steps: int = 0
+    """neighbouring denoising steps of a decision that are stochastic; 0: all"""
     noise_low: float = 0.1
     """smallest and"""
     noise_high: float = 0.4
@@ -154,14 +158,17 @@ class TrainConfig:
     scenes: str = "fresh"
     """initial states: fresh ones, or the suite's own, which evaluation uses too"""
     curriculum: bool = False
-    """draw the suite's initial states by how undecided their success is"""
+    """draw tasks, and the suite's initial states, by how undecided their success is"""
     advantage: str = "group"
 
-    train: str = "expert"
-    """which weights learn: the action expert, or all"""
-    lr: float = 1.5e-4
-    warmup: int = 10
+    train: str = "full"
+    """which weights learn: the action expert, low-rank additions everywhere, or all"""
+    lora_rank: int = 16
+    lr: float = 1e-4
+    warmup: int = 20
     """optimizer steps over which the learning rate rises; Adam's first steps are its largest"""
+    lr_end: float = 0.1
+    """share of the learning rate that is left at the last update, falling along a line"""
     epochs: int = 1
     minibatches: int = 2
     """optimizer steps an epoch"""
@@ -184,14 +191,22 @@ class TrainConfig:
     """updates between evaluations; 0: only before and after"""
     eval_episodes: int = 100
     """held-out scenes, from seed 0"""
+    forgetting: bool = True
+    """evaluate the other tasks of the suite when training is over"""
     checkpoint_every: int = 10
     """updates between checkpoints that are kept; the last one always is"""
     traces: int = 0
     """updates between those whose episodes are kept as a trace; 0: none"""
+    mirror: tuple[str, ...] = ()
+    """trackers that are shown the metrics, too"""
 
     def __post_init__(self) -> None:
+        for name in ("tasks", "mirror"):  # lists in config.yaml
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        if not self.tasks or len(set(self.tasks)) < len(self.tasks):
+            raise UserError(f"tasks must be different ones, got {list(self.tasks)}")
         counts = ("updates", "steps", "replan", "groups", "attempts", "epochs", "minibatches")
-        for name in (*counts, "micro_batch", "workers", "slots", "eval_episodes"):
+        for name in (*counts, "micro_batch", "workers", "slots", "eval_episodes", "lora_rank"):
             _at_least(name, getattr(self, name), 1)
         for name in ("eval_every", "traces", "seed", "kl_beta", "warmup", "euler_noise"):
             _at_least(name, getattr(self, name), 0)
@@ -202,6 +217,8 @@ class TrainConfig:
         _one_of("level of ratios", self.ratio, RATIOS)
         _one_of("advantage", self.advantage, ADVANTAGES)
         _one_of("choice of scenes", self.scenes, SCENES)
+        for name in self.mirror:
+            _one_of("mirror", name, MIRRORS)
         if not 0 < self.noise_level <= 2:
             raise UserError(
                 f"noise_level must lie in (0, 2], got {self.noise_level}; without noise there is "
@@ -209,6 +226,11 @@ class TrainConfig:
             )
         if not 0 <= self.correlation < 1:
             raise UserError(f"correlation must lie in [0, 1), got {self.correlation}")
+        if not 0 <= self.stochastic_steps <= self.steps:
+            raise UserError(
+                f"stochastic_steps must lie in 0 (all) to {self.steps}, the denoising steps; got "
+                f"{self.stochastic_steps}"
+            )
         if not 0 < self.noise_low <= self.noise_high:
             raise UserError(
                 f"expected 0 < noise_low <= noise_high, got {self.noise_low} and {self.noise_high}"
@@ -216,13 +238,23 @@ class TrainConfig:
         for name in ("lr", "grad_clip", "clip_low", "clip_high"):
             if not getattr(self, name) > 0:
                 raise UserError(f"{name} must be greater than 0, got {getattr(self, name)}")
+        if not 0 <= self.lr_end <= 1:
+            raise UserError(f"lr_end must lie in [0, 1], got {self.lr_end}")
         if not self.dual_clip > 1:
             raise UserError(f"dual_clip must be greater than 1, got {self.dual_clip}")
-        if self.curriculum and self.scenes != "suite":
-            raise UserError("a curriculum needs scenes that come again: add --scenes suite")
+        if self.curriculum and self.scenes != "suite" and len(self.tasks) == 1:
+            raise UserError(
+                "a curriculum needs something to choose from: several tasks (--task 0,1) or scenes "
+                "that come again (--scenes suite)"
+            )
         if self.advantage == "state" and self.scenes != "suite":
             raise UserError(
                 "advantage state needs scenes that come again: add --scenes suite, "
                 "or take --advantage rloo"
             )
         _check_scenes(0, self.eval_episodes)
+
+    @property
+    def task_id(self) -> int:
+        """The task, or the first of several."""
+        return self.tasks[0]

@@ -5,7 +5,7 @@ alone, so that their returns compare actions and not scenes. A group whose membe
 return teaches nothing; others are drawn in its place (DAPO, arXiv:2503.14476), up to a cap.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,9 +21,10 @@ from traces.schema import episode_uid
 
 SCENES_OF_TRAINING = 2  # stream of the seeds below, beside those of other random choices
 REMEMBERED = 5  # visits of an initial state that its running baseline averages
-FLOOR = 0.02  # weight that the curriculum gives to a state whatever is known of it
+FLOOR = 0.02  # weight that the curriculum gives to each whatever is known of it
 
-Visits = dict[str, list[float]]  # initial state to the mean returns of its latest groups
+Visits = dict[str, list[float]]
+"""Task ("1") or initial state ("1/23") to the mean returns of its latest groups."""
 
 
 @dataclass
@@ -60,11 +61,11 @@ class Collector:
         self,
         config: TrainConfig,
         explorer: Explorer,
-        env: VectorEnv,
+        envs: Mapping[int, VectorEnv],
         run_id: str,
         emit: Callable[..., None],
     ):
-        self.config, self.explorer, self.env = config, explorer, env
+        self.config, self.explorer, self.envs = config, explorer, envs
         self.run_id, self.emit = run_id, emit
         self.suite = load_suite(config.suite)
 
@@ -79,34 +80,44 @@ class Collector:
             if missing <= 0:
                 break
             new = [Group(len(groups) + i, attempt) for i in range(missing)]
-            size = self.config.group_size
-            plans = [
-                self.plan(update, group, member, visits) for group in new for member in range(size)
-            ]
-            episodes = iter(play(self.env, self.explorer, plans, self.config.slots))
+            self._play(update, new, visits)
             for group in new:
-                group.episodes = [next(episodes) for _ in range(size)]
                 self._judge(group, visits)
                 self._emit(update, group)
             groups += new
         return groups
+
+    def _play(self, update: int, groups: list[Group], visits: Visits) -> None:
+        """Give groups their episodes, one task after the other."""
+        size = self.config.group_size
+        plans = [[self.plan(update, g, member, visits) for member in range(size)] for g in groups]
+        for task_id, env in self.envs.items():
+            here = [i for i, members in enumerate(plans) if members[0].task_id == task_id]
+            played = iter(
+                play(env, self.explorer, [p for i in here for p in plans[i]], self.config.slots)
+            )
+            for i in here:
+                groups[i].episodes = [next(played) for _ in range(size)]
 
     def plan(self, update: int, group: Group, member: int, visits: Visits) -> EpisodePlan:
         """The scene follows from the group, the noise from the member too."""
         config = self.config
         rng = np.random.default_rng([config.seed, SCENES_OF_TRAINING, update, group.number])
         scene = int(rng.integers(TRAINING_SCENES.start, TRAINING_SCENES.stop))
-        init_state = scene
+        init_state, task_id = scene, config.tasks[group.number % len(config.tasks)]
+        if config.curriculum and len(config.tasks) > 1:
+            names = [str(task) for task in config.tasks]
+            task_id = int(rng.choice(config.tasks, p=curriculum(visits, names)))
         if config.scenes == "suite":
-            states = self.suite.N_INIT_STATES
+            states = [f"{task_id}/{state}" for state in range(self.suite.N_INIT_STATES)]
             weights = curriculum(visits, states) if config.curriculum else None
-            init_state = int(rng.choice(states, p=weights))
+            init_state = int(rng.choice(len(states), p=weights))
         return EpisodePlan(
             uid=episode_uid(self.run_id, update, group.number, group.attempt, member),
-            task_name=self.suite.TASKS[config.task_id].name,
-            task_id=config.task_id,
+            task_name=self.suite.TASKS[task_id].name,
+            task_id=task_id,
             suite=config.suite,
-            instruction=self.suite.instruction_of(config.task_id, init_state),
+            instruction=self.suite.instruction_of(task_id, init_state),
             init_state=init_state,
             scene_seed=scene,
             key=NoiseKey(config.seed, update, group.number, member),
@@ -114,12 +125,14 @@ class Collector:
 
     def _judge(self, group: Group, visits: Visits) -> None:
         """Advantages of the members, from their own returns or from earlier visits."""
-        returns, state = group.returns, str(group.episodes[0].plan.init_state)
+        returns, plan = group.returns, group.episodes[0].plan
+        state = f"{plan.task_id}/{plan.init_state}"
         earlier = visits.get(state)
         mean = float(np.mean(earlier)) if earlier else None
         group.advantages = advantages(returns, self.config.advantage, mean)
-        if self.config.scenes == "suite":
-            visits[state] = [*(earlier or []), float(returns.mean())][-REMEMBERED:]
+        again = [str(plan.task_id)] + ([state] if self.config.scenes == "suite" else [])
+        for name in again:
+            visits[name] = [*visits.get(name, []), float(returns.mean())][-REMEMBERED:]
 
     def _emit(self, update: int, group: Group) -> None:
         for member, episode in enumerate(group.episodes):
@@ -149,14 +162,14 @@ class Collector:
         )
 
 
-def curriculum(visits: Visits, n_states: int) -> np.ndarray:
-    """(n_states,) probability of each initial state: most where success is undecided.
+def curriculum(visits: Visits, names: Sequence[str]) -> np.ndarray:
+    """(N,) probability of each task or initial state: most where success is undecided.
 
     Weight = E[p (1 - p)] + floor, with p from a Beta(1, 1) prior and the returns seen.
     """
-    weights = np.empty(n_states)
-    for state in range(n_states):
-        seen = visits.get(str(state), [])
+    weights = np.empty(len(names))
+    for place, name in enumerate(names):
+        seen = visits.get(name, [])
         a, b = 1 + sum(seen), 1 + len(seen) - sum(seen)
-        weights[state] = a * b / ((a + b) * (a + b + 1)) + FLOOR
+        weights[place] = a * b / ((a + b) * (a + b + 1)) + FLOOR
     return weights / weights.sum()

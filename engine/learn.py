@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import nn
 from engine.actor import BATCH
 from engine.collect import Explorer, Sample, executed_rows, recorded
 from engine.config import TrainConfig
+from engine.evidence import keep_evidence
 from engine.gate import REPACKED, RatioMismatch, check_gate
 from engine.grpo import LOG_RATIO_LIMIT, Clip, diagnostics, surrogate
 
@@ -24,16 +26,24 @@ Alert = Callable[..., None]
 class Learner:
     """The trained parameters, their optimizer and the policy they belong to."""
 
-    def __init__(self, config: TrainConfig, explorer: Explorer, max_decisions: int):
-        self.config, self.explorer = config, explorer
+    def __init__(
+        self,
+        config: TrainConfig,
+        explorer: Explorer,
+        max_decisions: int,
+        evidence: Path = Path("evidence"),
+    ):
+        self.config, self.explorer, self.evidence = config, explorer, evidence
         self.max_decisions = max_decisions
         """L_max, decisions of an episode that runs to the horizon"""
         self.head = explorer.sampler if isinstance(explorer.sampler, nn.Module) else None
         """learned part of the likelihood, which no checkpoint of the policy needs to act"""
         self.reference = copy.deepcopy(explorer.loaded.policy) if config.kl_beta else None
         """the policy that training began with, for the KL penalty"""
+        self.trained = trained_parameters(explorer.loaded.policy, config.train, config.lora_rank)
+        """by name, of the policy; the learned part of the likelihood aside"""
         self.parameters = [
-            *trained_parameters(explorer.loaded.policy, config.train),
+            *self.trained.values(),
             *(self.head.parameters() if self.head else ()),
         ]
         self.optimizer = torch.optim.AdamW(
@@ -67,10 +77,8 @@ class Learner:
         for epoch in range(self.config.epochs):
             for batch in self._minibatches(samples, update, epoch):
                 scale = self.config.minibatches / (n_episodes * self.max_decisions)
-                step = self._step(batch, scale, first=not steps)
-                steps.append(step)
-                if step["skipped"]:
-                    alert("error", "not_finite", step["grad_norm"], 0.0, "optimizer step skipped")
+                where = f"update-{update:06d}-step-{len(steps):02d}"
+                steps.append(self._step(batch, scale, where, not steps, alert))
         metrics |= {name: float(np.mean([s[name] for s in steps])) for name in steps[0]}
         metrics["ratio_max"] = max(s["ratio_max"] for s in steps)
         metrics["ratio_min"] = min(s["ratio_min"] for s in steps)
@@ -91,8 +99,13 @@ class Learner:
         for part in np.array_split(order, min(self.config.minibatches, len(samples))):
             yield [samples[i] for i in part]
 
-    def _step(self, batch: list[Sample], scale: float, first: bool) -> dict[str, float]:
-        """One optimizer step; out of memory, it is tried again with half the micro-batch."""
+    def _step(
+        self, batch: list[Sample], scale: float, where: str, first: bool, alert: Alert
+    ) -> dict[str, float]:
+        """One optimizer step; out of memory, it is tried again with half the micro-batch.
+
+        A step that is not finite is left out; what it was made of is kept as evidence.
+        """
         while True:
             try:
                 self.optimizer.zero_grad(set_to_none=True)
@@ -101,14 +114,21 @@ class Learner:
             except MEMORY_ERRORS:
                 if self.micro_batch <= BATCH:
                     raise
-                self.micro_batch = max(BATCH, self.micro_batch // 2 // BATCH * BATCH)
+                before = self.micro_batch
+                self.micro_batch = max(BATCH, before // 2 // BATCH * BATCH)
+                what = f"micro_batch {before} does not fit into memory; {self.micro_batch} is tried"
+                alert("warn", "out_of_memory", before, self.micro_batch, what)
         norm = float(nn.utils.clip_grad_norm_(self.parameters, self.config.grad_clip))
         skipped = not (math.isfinite(norm) and math.isfinite(loss))
         if not skipped:
             self.steps += 1
-            lr = self.config.lr * min(1.0, self.steps / max(1, self.config.warmup))
-            self.optimizer.param_groups[0]["lr"] = lr
+            self.optimizer.param_groups[0]["lr"] = learning_rate(self.config, self.steps)
             self.optimizer.step()
+        else:
+            path = self.evidence / f"{where}.npz"
+            keep_evidence(path, batch, log_ratio, list(self.trained.items()))
+            what = f"optimizer step skipped: loss {loss:g}, gradient norm {norm:g}; see {path}"
+            alert("error", "not_finite", norm, 0.0, what)
         return diagnostics(log_ratio, advantage, self.clip) | {
             "policy_loss": loss,
             "grad_norm": norm,
@@ -151,20 +171,39 @@ class Learner:
             raise RatioMismatch(deviation, REPACKED, "the first mini-batch")
 
 
-def trained_parameters(policy: SmolVLAPolicy, part: str) -> list[nn.Parameter]:
-    """Switch gradients on for what learns, off for the rest.
+def learning_rate(config: TrainConfig, step: int) -> float:
+    """Of optimizer step 1, 2, ...: rises over the warm-up, falls along a line to the end."""
+    total = config.updates * config.epochs * config.minibatches
+    fallen = 1 - (1 - config.lr_end) * min(1.0, (step - 1) / max(1, total - 1))
+    return config.lr * min(1.0, step / max(1, config.warmup)) * fallen
+
+
+def trained_parameters(
+    policy: SmolVLAPolicy, part: str, lora_rank: int = 16
+) -> dict[str, nn.Parameter]:
+    """Switch gradients on for what learns, off for the rest; returns it by name.
 
     `expert`: the action expert with its projections, so that the prefix stays as it was; `full`:
-    everything that reaches an action (lerobot freezes the head and the last VLM layer for good).
+    everything that reaches an action (lerobot freezes the head and the last VLM layer for good);
+    `lora`: low-rank additions to all layers of both towers, and the projections as they are.
     """
+    dead = dead_parameters(policy)
     policy.requires_grad_(False)
-    chosen = []
+    if part == "lora":
+        from engine.adapters import add_adapters  # peft takes a second to import
+
+        add_adapters(policy, lora_rank, dead)
+    chosen = {}
     for name, parameter in policy.named_parameters():
         in_prefix = "vlm_with_expert.vlm." in name or "state_proj" in name
-        alive = not any(dead in name for dead in dead_parameters(policy))
-        if alive and (part == "full" or not in_prefix):
-            chosen.append(parameter)
-    for parameter in chosen:
+        wanted = {
+            "expert": not in_prefix,
+            "full": True,
+            "lora": ".lora_" in name or "vlm_with_expert" not in name,
+        }[part]
+        if wanted and not any(part in name for part in dead):
+            chosen[name] = parameter
+    for parameter in chosen.values():
         parameter.requires_grad_(True)
     return chosen
 

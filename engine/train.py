@@ -10,6 +10,7 @@ import platform
 import shutil
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -28,7 +29,8 @@ from engine.learn import Learner
 from engine.likelihoods.flow_noise import FlowNoise
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.likelihoods.gaussian import Gaussian
-from engine.policies.smolvla import LoadedPolicy
+from engine.mirrors import check_installed, metrics_of, open_mirrors
+from engine.policies.smolvla import LoadedPolicy, load_policy
 from engine.runs import Listener, interruptible, new_run_folder
 from engine.trace_header import trace_header
 from engine.update_trace import write_update
@@ -47,9 +49,9 @@ class Progress:
     """optimizer steps taken"""
     episodes: int = 0
     visits: dict[str, list[float]] = field(default_factory=dict)
-    """initial state to the mean returns of its latest groups"""
-    base_success: list[bool] = field(default_factory=list)
-    """evaluation of the policy that training began with"""
+    """task or initial state to the mean returns of its latest groups"""
+    base_success: dict[str, list[bool]] = field(default_factory=dict)
+    """task to the evaluation of the policy that training began with"""
 
 
 def train(
@@ -63,22 +65,31 @@ def train(
 
     The first Ctrl-C ends it after the present update, with a checkpoint; the second one at once.
     """
+    check_installed(config.mirror)
     explorer = explorer_of(config, loaded)
     folder = Path("runs") / run_id
     if not resume:
         new_run_folder(run_id)
-        (folder / "config.yaml").write_text(yaml.safe_dump(asdict(config), sort_keys=False))
-    with (
-        EventWriter(folder / "events.jsonl") as events,
-        interruptible(listen, "this update") as interrupted,
-        VectorEnv(config.suite, config.task_id, config.slots, config.workers) as env,
-    ):
+        (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+    with ExitStack() as opened:
+        events = opened.enter_context(EventWriter(folder / "events.jsonl"))
+        interrupted = opened.enter_context(interruptible(listen, "this update"))
+        envs = {
+            task_id: opened.enter_context(
+                VectorEnv(config.suite, task_id, config.slots, config.workers)
+            )
+            for task_id in config.tasks
+        }
+        mirrors = open_mirrors(config.mirror, folder, _plain(asdict(config)), opened)
 
         def emit(kind: str, /, **fields: object) -> None:
             events.emit(kind, **fields)
             listen(kind, fields)
+            if metrics := metrics_of(kind, fields) if mirrors else {}:
+                for log in mirrors:
+                    log(metrics, fields["update"])
 
-        run = _Run(config, explorer, folder, env, emit)
+        run = _Run(config, explorer, folder, envs, emit)
         emit("run_start", **run.start_fields(run_id, resume))
         status, why = "finished", ""
         try:
@@ -94,10 +105,16 @@ def train(
     return checkpoint.latest(folder)
 
 
+def _plain(config: dict) -> dict:
+    """Tuples as lists, which YAML and trackers can write."""
+    return {k: list(v) if isinstance(v, tuple) else v for k, v in config.items()}
+
+
 def sampler_of(config: TrainConfig, loaded: LoadedPolicy) -> FlowSDE | FlowNoise | Gaussian:
     """What draws training actions, with its learned part at its beginning."""
     if config.likelihood == "flow-sde":
-        return FlowSDE(config.steps, config.noise_level, config.correlation)
+        noise = config.noise_level, config.correlation
+        return FlowSDE(config.steps, *noise, stochastic_steps=config.stochastic_steps)
     if config.likelihood == "flow-noise":
         last = loaded.policy.model.action_out_proj
         return FlowNoise(
@@ -131,15 +148,16 @@ class _Run:
         config: TrainConfig,
         explorer: Explorer,
         folder: Path,
-        env: VectorEnv,
+        envs: dict[int, VectorEnv],
         emit: Callable,
     ):
-        self.config, self.explorer, self.folder, self.env = config, explorer, folder, env
+        self.config, self.explorer, self.folder, self.envs = config, explorer, folder, envs
         self.loaded, self.emit = explorer.loaded, emit
         self.suite = load_suite(config.suite)
-        self.task = self.suite.TASKS[config.task_id]
-        self.collector = Collector(config, self.explorer, env, folder.name, emit)
-        self.learner = Learner(config, self.explorer, -(-self.task.horizon // config.replan))
+        self.collector = Collector(config, self.explorer, envs, folder.name, emit)
+        longest = max(self.suite.TASKS[task_id].horizon for task_id in config.tasks)
+        decisions = -(-longest // config.replan)
+        self.learner = Learner(config, self.explorer, decisions, folder / "evidence")
         self.evaluation = EvalConfig(
             suite=config.suite,
             policy=config.policy,
@@ -152,7 +170,7 @@ class _Run:
         self.progress = Progress()
         if (last := checkpoint.latest(folder)) is not None:
             restored = checkpoint.restore(last)
-            checkpoint.load_weights(self.loaded.policy, last)
+            checkpoint.load_weights(self.loaded.policy, last, restored)
             if self.learner.head is not None:
                 self.learner.head.load_state_dict(restored.head)
             checkpoint.load_optimizer(self.learner.optimizer, restored.optimizer)
@@ -162,7 +180,8 @@ class _Run:
     def go_on(self, interrupted: Callable[[], bool]) -> None:
         """Update until the run is over or somebody stops it."""
         if not self.progress.base_success:
-            self.progress.base_success = self.evaluate()
+            for task_id in self.config.tasks:
+                self.progress.base_success[str(task_id)] = self.evaluate(task_id)
             self.save()
         while self.progress.update < self.config.updates and not interrupted():
             began, cpu = time.perf_counter(), time.process_time()
@@ -175,8 +194,11 @@ class _Run:
             self.emit("step", update=self.progress.update, metrics=metrics)
             every, done = self.config.eval_every, self.progress.update
             if done == self.config.updates or (every and done % every == 0):
-                self.evaluate()
+                for task_id in self.config.tasks:
+                    self.evaluate(task_id)
             self.save()
+        if self.config.forgetting and not interrupted():
+            self.evaluate_other_tasks()
 
     def one_update(self) -> dict[str, float]:
         """Collect groups, learn from them."""
@@ -230,21 +252,44 @@ class _Run:
         episodes = sum(len(group.episodes) for group in groups)
         self.emit("shard", path=str(path), bytes=path.stat().st_size, episodes=episodes, number=0)
 
-    def evaluate(self) -> list[bool]:
+    def evaluate(self, task_id: int) -> list[bool]:
         """Success on held-out scenes with the deterministic sampler, beside the base policy's."""
         self.emit("phase", name="eval", update=self.progress.update)
         began = time.perf_counter()
-        (won,) = outcomes(self.evaluation, [self.loaded], self.config.task_id, self.env)
-        metrics = {
-            "eval/success_once": float(np.mean(won)),
-            "time/eval": time.perf_counter() - began,
-        }
-        if base := self.progress.base_success:
+        (won,) = outcomes(self.evaluation, [self.loaded], task_id, self.envs[task_id])
+        took = time.perf_counter() - began
+        self.emit_evaluation(task_id, won, self.progress.base_success.get(str(task_id)), took)
+        return won
+
+    def evaluate_other_tasks(self) -> None:
+        """What became of tasks that were not trained; their events say `forgetting`."""
+        base = load_policy(self.config.policy)
+        for task_id in range(len(self.suite.TASKS)):
+            if task_id not in self.config.tasks:
+                self.emit("phase", name="eval", update=self.progress.update)
+                began = time.perf_counter()
+                won, base_won = outcomes(self.evaluation, [self.loaded, base], task_id)
+                took = time.perf_counter() - began
+                self.emit_evaluation(task_id, won, base_won, took, forgetting=True)
+
+    def emit_evaluation(
+        self, task_id: int, won: list[bool], base: list[bool] | None, took_s: float, **said: object
+    ) -> None:
+        """One `eval` event: a task, and the pairs that tell a policy from its base."""
+        metrics = {"eval/success_once": float(np.mean(won)), "time/eval": took_s}
+        if base is not None:
             metrics["eval/base_success_once"] = float(np.mean(base))
             metrics["eval/only_trained"] = int(np.sum(np.array(won) > np.array(base)))
             metrics["eval/only_base"] = int(np.sum(np.array(base) > np.array(won)))
-        self.emit("eval", update=self.progress.update, metrics=metrics, n=len(won))
-        return won
+        self.emit(
+            "eval",
+            update=self.progress.update,
+            task_id=task_id,
+            task_name=self.suite.TASKS[task_id].name,
+            metrics=metrics,
+            n=len(won),
+            **said,
+        )
 
     def save(self) -> None:
         """Write a checkpoint; the one before goes unless it is to be kept."""
@@ -255,7 +300,9 @@ class _Run:
         if path.exists():
             return
         state = {"progress": asdict(self.progress)}
-        checkpoint.save(path, self.loaded, self.learner.optimizer, self.learner.head, state)
+        learner = self.learner
+        adapters = learner.trained if self.config.train == "lora" else {}
+        checkpoint.save(path, self.loaded, learner.optimizer, learner.head, adapters, state)
         if before is not None and int(before.name) % self.config.checkpoint_every:
             shutil.rmtree(before)
         if not self.progress.update % self.config.checkpoint_every:
@@ -276,7 +323,8 @@ class _Run:
             "host": platform.node(),
             "suite": self.config.suite,
             "task_id": self.config.task_id,
-            "task_name": self.task.name,
+            "task_name": self.suite.TASKS[self.config.task_id].name,
+            "tasks": list(self.config.tasks),
             "policy": self.loaded.name,
             "policy_sha256": self.loaded.sha256,
             "resumed": resumed,

@@ -31,7 +31,7 @@ EVENT_TYPES = {
     "condition": "name, files: an arm of a recording is complete",
     "group": "update, group, n_members, n_success, accepted, reason: a group is complete",
     "step": "update, metrics (name to number): one training update ended",
-    "eval": "update, metrics, n: one evaluation ended",
+    "eval": "update, task_id, task_name, metrics, n, forgetting (untrained): one task's is over",
     "alert": "level (warn, error), rule, value, threshold, message",
     "shard": "path, bytes, episodes, number: a trace file was closed and may be opened",
     "checkpoint": "path, update: a policy folder is complete",

@@ -41,7 +41,8 @@ def _eval(fields: dict) -> str:
     metrics, n = fields["metrics"], fields["n"]
     share = metrics["eval/success_once"]
     low, high = wilson(round(share * n), n)
-    text = f"eval: success {share:.0%} [{low:.0%}, {high:.0%}] on {n} held-out scenes"
+    where = fields.get("task_name", "eval")
+    text = f"{where}: success {share:.0%} [{low:.0%}, {high:.0%}] on {n} held-out scenes"
     if "eval/base_success_once" in metrics:
         text += f", base {metrics['eval/base_success_once']:.0%}"
     return text

@@ -11,12 +11,17 @@ arXiv:2510.25889):
 
 which has the marginals of the ODE x' = v. With a = 0 it is lerobot's Euler sampler, step for step.
 
-Where we depart from pi_RL: every step is stochastic here (they draw one per call), so that each
-recorded action row has the density of its whole chain; and the noise of neighbouring rows may be
-correlated, xi ~ N(0, C) with C_ij = rho^|i-j|. White noise over the rows of a chunk averages out in
-the hand's path; correlated noise moves the whole path, so that episodes of a group differ in what
-they try. The marginals stay those of the ODE when the score term is multiplied by C too, and the
-density factors row by row, each given the rows before it:
+All steps are stochastic, or only `stochastic_steps` neighbouring ones, and the others are Euler
+steps: one is pi_RL's choice, a window that of MixGRPO (arXiv:2507.21802). Which ones is drawn for
+each decision from its own noise (pi_RL draws one for the whole batch), and only these are scored:
+the states before them count as given, so an update asks the policy once for each of them.
+
+Where we depart from pi_RL: every step is stochastic by default, so that each recorded action row
+has the density of its whole chain; and the noise of neighbouring rows may be correlated,
+xi ~ N(0, C) with C_ij = rho^|i-j|. White noise over the rows of a chunk averages out in the hand's
+path; correlated noise moves the whole path, so that episodes of a group differ in what they try.
+The marginals stay those of the ODE when the score term is multiplied by C too, and the density
+factors row by row, each given the rows before it:
 
     log p = sum_j log N(x_j; mean_j + rho (x_{j-1} - mean_{j-1}), std^2 (1 - rho^2))
 
@@ -48,8 +53,10 @@ class FlowSDE:
     correlation: float = 0.0
     """rho, of the noise of neighbouring action rows"""
 
+    stochastic_steps: int = 0
+    """how many neighbouring steps of a decision are stochastic; 0: all"""
+
     module = sys.modules[__name__]
-    replays_noise = False
 
     def __post_init__(self) -> None:
         if self.steps < 1:
@@ -58,6 +65,10 @@ class FlowSDE:
             raise ValueError(f"noise_level must lie in [0, 2], got {self.noise_level}")
         if not 0 <= self.correlation < 1:
             raise ValueError(f"correlation must lie in [0, 1), got {self.correlation}")
+        if not 0 <= self.stochastic_steps <= self.steps:
+            raise ValueError(
+                f"stochastic_steps must lie in 0 to {self.steps}, got {self.stochastic_steps}"
+            )
 
     @property
     def name(self) -> str:
@@ -70,9 +81,25 @@ class FlowSDE:
         return self.noise_level == 0
 
     @property
+    def chooses(self) -> bool:
+        """Whether it is drawn which steps are stochastic."""
+        return 0 < self.stochastic_steps < self.steps and not self.deterministic
+
+    @property
+    def replays_noise(self) -> bool:
+        """Whether scoring needs the noise: it says which steps were stochastic."""
+        return self.chooses
+
+    @property
     def draws(self) -> int:
-        """Arrays of transition noise that a decision takes."""
-        return self.steps
+        """Arrays of transition noise that a decision takes, the last one for the choice."""
+        return self.steps + self.chooses
+
+    def first_stochastic(self, noise: Tensor) -> Tensor:
+        """(B,) the first stochastic step of each decision, all possible ones equally likely."""
+        choices = self.steps - self.stochastic_steps + 1
+        uniform = torch.special.ndtr(noise[-1, :, 0, 0].double())
+        return (uniform * choices).long().clamp(max=choices - 1)
 
     def times(self) -> list[float]:
         """t_0 .. t_{K-1}."""
@@ -144,11 +171,18 @@ def sample(
     """
     x, chain = initial, [initial]
     log_prob = initial.new_zeros(initial.shape[:2], dtype=torch.float64)
+    first = settings.first_stochastic(noise) if settings.chooses else None
     for i, (t, std) in enumerate(zip(settings.times(), settings.stds(), strict=True)):
         v = velocity(x, torch.full((len(x),), t, dtype=torch.float32))
         mean = settings.mean(v, x, t)
-        x = mean if settings.deterministic else mean + std * settings.correlated(noise[i])
-        log_prob += _log_density(settings, x, mean, std, dims)
+        moved = mean if settings.deterministic else mean + std * settings.correlated(noise[i])
+        density = _log_density(settings, moved, mean, std, dims)
+        if first is not None:
+            drawn = (first <= i) & (i < first + settings.stochastic_steps)
+            moved = torch.where(drawn[:, None, None], moved, x - v / settings.steps)
+            density = torch.where(drawn[:, None], density, 0.0)
+        x = moved
+        log_prob += density
         chain.append(x)
     return torch.stack(chain, dim=1), log_prob
 
@@ -162,23 +196,52 @@ def log_prob(
 ) -> Tensor:
     """(B, H) float64 log-probability of each action row of a stored chain under `velocity`."""
     total = chain.new_zeros((len(chain), chain.shape[2]), dtype=torch.float64)
-    for x, mean, std in transitions(settings, velocity, chain):
+    for x, mean, std in transitions(settings, velocity, chain, noise):
         total += _log_density(settings, x, mean, std, dims)
     return total
 
 
 def transitions(
     settings: FlowSDE, velocity: Velocity, chain: Tensor, noise: Tensor | None = None
-) -> Iterator[tuple[Tensor, Tensor, float]]:
-    """State and mean (B, H, Z), and standard deviation, of each step of a stored chain."""
+) -> Iterator[tuple[Tensor, Tensor, float | Tensor]]:
+    """State and mean (B, H, Z), and standard deviation, of each stochastic step of a chain.
+
+    Args:
+        settings: how the chain was drawn.
+        velocity: the policy.
+        chain: (B, K+1, H, Z).
+        noise: as `sample` was given it, where `settings.replays_noise`.
+    """
+    if settings.chooses:
+        yield from _chosen_transitions(settings, velocity, chain, noise)
+        return
     for i, (t, std) in enumerate(zip(settings.times(), settings.stds(), strict=True)):
         v = velocity(chain[:, i], torch.full((len(chain),), t, dtype=torch.float32))
         yield chain[:, i + 1], settings.mean(v, chain[:, i], t), std
 
 
-def _log_density(settings: FlowSDE, x: Tensor, mean: Tensor, std: float, dims: list[int]) -> Tensor:
+def _chosen_transitions(
+    settings: FlowSDE, velocity: Velocity, chain: Tensor, noise: Tensor
+) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+    """As `transitions`, where the rows of a batch have different steps."""
+    times = torch.tensor(settings.times())
+    stds = torch.tensor(settings.stds(), dtype=torch.float64)
+    rows, first = torch.arange(len(chain)), settings.first_stochastic(noise)
+    for step in range(settings.stochastic_steps):
+        i = first + step  # (B,)
+        x, v = chain[rows, i], velocity(chain[rows, i], times[i])
+        mean = torch.empty_like(x)
+        for k, t in enumerate(settings.times()):  # the very numbers of `sample`
+            here = i == k
+            mean[here] = settings.mean(v[here], x[here], t)
+        yield chain[rows, i + 1], mean, stds[i][:, None, None]
+
+
+def _log_density(
+    settings: FlowSDE, x: Tensor, mean: Tensor, std: float | Tensor, dims: list[int]
+) -> Tensor:
     """(B, H) float64 log-density of each row given those before it; NaN where there is no noise."""
-    if std == 0:
+    if settings.deterministic:
         return x.new_full(x.shape[:2], math.nan, dtype=torch.float64)
     if settings.correlation == 0:
         return log_density(x, mean, std, dims)

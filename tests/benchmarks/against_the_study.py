@@ -66,7 +66,7 @@ def plans(size):
 
 def learn(explorer, samples, micro_batch, kept):
     """One gradient over all samples; the micro-batch is what is in memory at once."""
-    parameters = trained_parameters(explorer.loaded.policy, "expert")
+    parameters = list(trained_parameters(explorer.loaded.policy, "expert").values())
     optimizer = torch.optim.AdamW(parameters, TrainConfig().lr)
     n = explorer.n_executed
     for start in range(0, len(samples), micro_batch):

@@ -9,7 +9,7 @@ from traces.errors import UserError
 
 
 def test_undecided_states_are_drawn_most():
-    weights = curriculum({"0": [1.0] * 5, "1": [0.5] * 5, "2": [0.0] * 5}, 4)
+    weights = curriculum({"0": [1.0] * 5, "1": [0.5] * 5, "2": [0.0] * 5}, ["0", "1", "2", "3"])
     assert weights.sum() == pytest.approx(1)
     assert weights[1] > weights[3] > weights[0]  # undecided, unknown, solved
     assert weights[0] == pytest.approx(weights[2])
@@ -18,16 +18,21 @@ def test_undecided_states_are_drawn_most():
 
 def test_an_unseen_state_has_the_weight_of_the_prior():
     """E[p (1 - p)] under Beta(1, 1) is 1/6."""
-    weights = curriculum({"0": [1.0]}, 2)  # Beta(2, 1): 2 / (3 * 4)
+    weights = curriculum({"0": [1.0]}, ["0", "1"])  # Beta(2, 1): 2 / (3 * 4)
     np.testing.assert_allclose(weights[0] / weights[1], 1.0)
-    np.testing.assert_allclose(curriculum({}, 3), 1 / 3)
+    np.testing.assert_allclose(curriculum({}, ["0", "1", "2"]), 1 / 3)
 
 
 BAD = [
     ({"group_size": 1}, "group_size must be at least 2"),
     ({"likelihood": "flow-sd"}, "flow-sde"),
     ({"noise_level": 0.0}, "without noise there is no likelihood"),
-    ({"train": "vision"}, "available: expert, full"),
+    ({"train": "vision"}, "available: expert, full, lora"),
+    ({"train": "lora", "lora_rank": 0}, "lora_rank must be at least 1"),
+    ({"stochastic_steps": 5}, "to 4, the denoising steps"),
+    ({"mirror": ("tensorbord",)}, "tensorboard"),
+    ({"tasks": (1, 1)}, "different ones"),
+    ({"lr_end": 1.5}, "lr_end must lie in"),
     ({"advantage": "state"}, "--scenes suite"),
     ({"curriculum": True}, "--scenes suite"),
     ({"lr": float("nan")}, "lr must be greater than 0"),

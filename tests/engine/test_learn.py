@@ -7,10 +7,11 @@ import pytest
 import torch
 
 from engine.actor import action_statistics
+from engine.checkpoint import POLICY, load_weights, restore, save
 from engine.collect import Explorer, Sample, recorded
 from engine.config import TrainConfig
 from engine.gate import RatioMismatch, check_gate
-from engine.learn import Learner
+from engine.learn import Learner, learning_rate
 from engine.likelihoods.flow_noise import FlowNoise
 from engine.likelihoods.flow_sde import FlowSDE
 from engine.likelihoods.gaussian import Gaussian
@@ -29,6 +30,8 @@ def samplers(loaded):
     last = loaded.policy.model.action_out_proj
     return {
         "flow-sde": FlowSDE(3, 0.7),
+        "one step": FlowSDE(3, 0.7, stochastic_steps=1),
+        "window": FlowSDE(3, 0.7, stochastic_steps=2),
         "flow-noise": FlowNoise(3, last.in_features, last.out_features),
         "gaussian": Gaussian(3, **action_statistics(loaded), euler_noise=0.2),
     }
@@ -45,14 +48,15 @@ def explored(loaded, requests, likelihood="flow-sde", keep=True, n=8):
 
 
 def learner(explorer, **options):
-    return Learner(TrainConfig(replan=REPLAN, steps=3, **options), explorer, 20)
+    defaults = {"replan": REPLAN, "steps": 3, "train": "expert"}
+    return Learner(TrainConfig(**defaults | options), explorer, 20)
 
 
 def no_alert(*_):
     raise AssertionError("an alert")
 
 
-@pytest.mark.parametrize("likelihood", ["flow-sde", "flow-noise", "gaussian"])
+@pytest.mark.parametrize("likelihood", ["flow-sde", "one step", "window", "flow-noise", "gaussian"])
 @pytest.mark.parametrize("keep", [True, False])
 def test_ratio_is_one_before_the_first_step(loaded, requests, likelihood, keep):
     explorer, _ = explored(loaded, requests, likelihood, keep)
@@ -130,6 +134,15 @@ def test_the_size_of_micro_batches_changes_nothing(requests, part):
     assert float((one - two).norm() / one.norm()) < 1e-6
 
 
+def test_the_learning_rate_rises_and_falls():
+    config = TrainConfig(updates=5, minibatches=2, warmup=4, lr=1.0, lr_end=0.1)
+    rates = [learning_rate(config, step) for step in range(1, 11)]
+    np.testing.assert_allclose(rates[:4], [0.25, 0.45, 0.6, 0.7])
+    np.testing.assert_allclose(np.diff(rates[3:]), -0.1)
+    assert rates[-1] == pytest.approx(0.1)
+    assert learning_rate(replace(config, lr_end=1.0, warmup=0), 7) == 1.0
+
+
 def test_only_what_was_asked_for_learns(fresh, requests):
     explorer, samples = explored(fresh, requests)
     before = {n: p.clone() for n, p in fresh.policy.named_parameters()}
@@ -149,16 +162,57 @@ def test_full_training_moves_everything_that_acts(fresh, requests):
     assert not any(p.requires_grad for n, p in fresh.policy.named_parameters() if "lm_head" in n)
 
 
-def test_a_step_that_is_not_finite_is_skipped_and_said(fresh, requests):
+def test_low_rank_additions_learn_and_become_a_plain_policy(fresh, requests, tmp_path):
+    """Zero at first; what a checkpoint holds acts as the policy with its additions does."""
+    explorer, samples = explored(fresh, requests, keep=False)
+    before = explorer.log_probs(samples).detach()
+    student = learner(explorer, train="lora", lora_rank=4, lr=1e-3, warmup=0, minibatches=1)
+    assert torch.equal(explorer.log_probs(samples).detach(), before)
+    student.update(0, explorer.calls, samples, 8, no_alert)
+    learned = {name for name, p in student.trained.items() if p.grad is not None}
+    assert learned == set(student.trained)
+    assert any("vision_model" in name for name in learned)
+    after = explorer.log_probs(samples).detach()
+    assert not torch.allclose(after, before)
+
+    save(tmp_path / "000001", fresh, student.optimizer, None, student.trained, {})
+    plain = load_policy(str(tmp_path / "000001" / POLICY))
+    assert plain.policy.state_dict().keys() == load_policy(EMBEDDED).policy.state_dict().keys()
+    explorer.loaded = plain
+    torch.testing.assert_close(explorer.log_probs(samples), after, rtol=0, atol=0.05)
+
+    again = load_policy(EMBEDDED)
+    learner(replace_policy(explorer, again), train="lora", lora_rank=4)
+    load_weights(again.policy, tmp_path / "000001", restore(tmp_path / "000001"))
+    for (name, one), two in zip(
+        fresh.policy.state_dict().items(), again.policy.state_dict().values(), strict=True
+    ):
+        assert torch.equal(one, two), name
+
+
+def replace_policy(explorer, loaded):
+    explorer.loaded = loaded
+    return explorer
+
+
+def test_a_step_that_is_not_finite_is_skipped_said_and_kept(fresh, requests, tmp_path):
     explorer, samples = explored(fresh, requests)
     samples[0].advantage = float("nan")
     said = []
     before = [p.clone() for p in fresh.policy.parameters()]
-    metrics = learner(explorer, warmup=0, minibatches=1).update(
-        0, explorer.calls, samples, 8, lambda *fields: said.append(fields)
-    )
+    student = learner(explorer, warmup=0, minibatches=1)
+    student.evidence = tmp_path
+    metrics = student.update(0, explorer.calls, samples, 8, lambda *fields: said.append(fields))
     assert metrics["skipped"] == 1
     assert said[0][:2] == ("error", "not_finite")
+    (kept,) = tmp_path.glob("*.npz")
+    assert str(kept) in said[0][-1]
+    with np.load(kept, allow_pickle=False) as evidence:
+        assert evidence["chain"].shape == (8, 4, 10, 8)
+        assert np.isnan(evidence["advantage"]).sum() == 1
+        assert min(evidence["noise_key"]) == "7/0/0/0/0"
+        assert len(evidence["bad_gradients"]) > 0
+        assert len(evidence["bad_weights"]) == 0
     for old, new in zip(before, fresh.policy.parameters(), strict=True):
         assert torch.equal(old, new)
 
@@ -177,8 +231,12 @@ def test_out_of_memory_halves_the_micro_batch_and_tries_again(fresh, requests):
         return score(part)
 
     explorer.log_probs = small_machine
-    metrics = student.update(0, explorer.calls, [*samples, *explorer.calls[1]], 16, no_alert)
+    said = []
+    metrics = student.update(
+        0, explorer.calls, [*samples, *explorer.calls[1]], 16, lambda *fields: said.append(fields)
+    )
     assert student.micro_batch == 8
+    assert [fields[:4] for fields in said] == [("warn", "out_of_memory", 16, 8)]
     assert metrics["param_delta"] > 0
 
 

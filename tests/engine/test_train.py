@@ -20,7 +20,8 @@ from traces.events import read_events
 from tui.cli import run
 
 TINY = {
-    "task_id": 1,
+    "tasks": (1,),
+    "forgetting": False,
     "updates": 2,
     "groups": 1,
     "group_size": 6,
@@ -110,8 +111,10 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(whole, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     command = [Path(sys.executable).with_name("vla-trace"), "train", "--name", "tiny"]
     for name, value in TINY.items():
-        flag = {"task_id": "--task"}.get(name, f"--{name.replace('_', '-')}")
-        command += [flag, str(value)]
+        command += {
+            "tasks": ["--task", "1"],
+            "forgetting": ["--no-forgetting"],
+        }.get(name, [f"--{name.replace('_', '-')}", str(value)])
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     log = tmp_path / "runs/tiny/events.jsonl"
     while process.poll() is None and '"type": "step"' not in (
@@ -143,6 +146,52 @@ def test_a_checkpoint_can_be_moved_and_evaluated(whole, tmp_path, monkeypatch, c
     evaluation = [e for e in read_events(whole / "events.jsonl") if e["type"] == "eval"][-1]
     assert row["eval/success_once"] == evaluation["metrics"]["eval/success_once"]
     assert row["difference"] == row["eval/success_once"] - row["eval/base_success_once"]
+
+
+@pytest.fixture(scope="module")
+def two_tasks(tmp_path_factory):
+    """One update of low-rank additions on two tasks, mirrored to TensorBoard; its folder."""
+    folder = tmp_path_factory.mktemp("two")
+    before = Path.cwd()
+    os.chdir(folder)
+    options = {"tasks": (0, 3), "curriculum": True, "forgetting": True, "eval_episodes": 1}
+    options |= {"updates": 1, "groups": 2, "group_size": 2, "attempts": 1, "traces": 0}
+    config = TrainConfig(**TINY | options, train="lora", mirror=("tensorboard",))
+    try:
+        train(config, load_policy(config.policy), "two")
+    finally:
+        os.chdir(before)
+    return folder / "runs" / "two"
+
+
+def test_several_tasks_are_trained_and_the_others_evaluated(two_tasks):
+    events = read_events(two_tasks / "events.jsonl")
+    groups = {}
+    for episode in (e for e in events if e["type"] == "episode"):
+        groups.setdefault(episode["group"], set()).add(episode["task_id"])
+    assert len(groups) == 2
+    assert all(len(tasks) == 1 and tasks <= {0, 3} for tasks in groups.values())
+    evaluations = [e for e in events if e["type"] == "eval"]
+    told = [(e["task_id"], e["update"], e.get("forgetting", False)) for e in evaluations]
+    before, after = [(0, 0, False), (3, 0, False)], [(0, 1, False), (3, 1, False)]
+    assert told == [*before, *after, (1, 1, True), (2, 1, True)]
+    assert all("eval/base_success_once" in e["metrics"] for e in evaluations[2:])
+    state = json.loads((two_tasks / "checkpoints/000001/training_state/state.json").read_text())
+    assert state["progress"]["base_success"].keys() == {"0", "3"}
+    assert state["progress"]["visits"].keys() <= {"0", "3"}
+
+
+def test_trackers_are_shown_the_same_names_and_numbers(two_tasks):
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    shown = EventAccumulator(str(two_tasks / "tensorboard"))
+    shown.Reload()
+    (step,) = [e for e in read_events(two_tasks / "events.jsonl") if e["type"] == "step"]
+    for name, value in step["metrics"].items():
+        (scalar,) = shown.Scalars(name)
+        assert scalar.step == 1
+        assert scalar.value == pytest.approx(value, rel=1e-6)
+    assert "eval/success_once/push_cube_to_zone" in shown.Tags()["scalars"]
 
 
 def test_the_first_ctrl_c_finishes_the_update(tmp_path, monkeypatch):

@@ -28,7 +28,9 @@ if TYPE_CHECKING:
       vla-trace train --resume NAME                     go on where it stopped or was killed
     """,
 )
-@click.option("--task", default="push_cube_to_zone", show_default=True, help="Number or name.")
+@click.option(
+    "--task", default="push_cube_to_zone", show_default=True, help="Number or name; several: 0,1,3."
+)
 @click.option("--suite", default="tabletop", show_default=True)
 @click.option("--policy", default="smolvla-tabletop", show_default=True, help="Name or folder.")
 @click.option("--name", default="", help="Name of the run; default: made from the time.")
@@ -39,6 +41,7 @@ if TYPE_CHECKING:
 @click.option("--steps", type=int, help="Denoising steps.")
 @click.option("--noise-level", type=float, help="Noise of the sampler.")
 @click.option("--correlation", type=float, help="Of its noise between neighbouring rows.")
+@click.option("--stochastic-steps", type=int, help="How many of them are; 0: all (flow-sde).")
 @click.option("--noise-low", type=float, help="Smallest learned noise (flow-noise).")
 @click.option("--noise-high", type=float, help="Largest one.")
 @click.option("--euler-noise", type=float, help="Noise of each Euler step (gaussian).")
@@ -47,10 +50,12 @@ if TYPE_CHECKING:
 @click.option("--group-size", type=int, help="Episodes a group.")
 @click.option("--attempts", type=int, help="Rounds of drawing groups.")
 @click.option("--scenes", metavar="fresh|suite", help="Initial states of training.")
-@click.option("--curriculum", is_flag=True, default=None, help="Draw undecided states more.")
+@click.option("--curriculum", is_flag=True, default=None, help="Draw undecided tasks, states more.")
 @click.option("--advantage", metavar="group|rloo|state", help="Baseline of the returns.")
-@click.option("--train", metavar="expert|full", help="Which weights learn.")
+@click.option("--train", metavar="expert|lora|full", help="Which weights learn.")
+@click.option("--lora-rank", type=int, help="Rank of the additions (lora).")
 @click.option("--lr", type=float, help="Learning rate.")
+@click.option("--lr-end", type=float, help="Share of it that is left at the last update.")
 @click.option("--warmup", type=int, help="Optimizer steps of rising learning rate.")
 @click.option("--epochs", type=int, help="Passes over the samples of an update.")
 @click.option("--minibatches", type=int, help="Optimizer steps a pass.")
@@ -65,8 +70,17 @@ if TYPE_CHECKING:
 @click.option("--slots", type=int, help="Episodes at the same time.")
 @click.option("--eval-every", type=int, help="Updates between evaluations.")
 @click.option("--eval-episodes", type=int, help="Held-out scenes of an evaluation.")
+@click.option(
+    "--forgetting/--no-forgetting", default=None, help="Evaluate the other tasks at the end."
+)
 @click.option("--checkpoint-every", type=int, help="Updates between checkpoints that stay.")
 @click.option("--traces", type=int, help="Updates between those kept as traces; 0: none.")
+@click.option(
+    "--mirror",
+    multiple=True,
+    metavar="tensorboard|wandb|trackio",
+    help="Show the metrics there, too; can be repeated.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object on stdout.")
 def command(
     task: str, suite: str, policy: str, name: str, resume: str | None, as_json: bool, **given
@@ -74,12 +88,12 @@ def command(
     """Make or read the configuration, load the policy, train."""
     from engine.config import TrainConfig
 
-    chosen = {key: value for key, value in given.items() if value is not None}
+    chosen = {key: value for key, value in given.items() if value not in (None, ())}
     if resume is None:
         from engine.envs import load_suite
 
-        task_id = load_suite(suite).task_id_of(task)
-        config = TrainConfig(suite=suite, task_id=task_id, policy=policy, **chosen)
+        tasks = tuple(load_suite(suite).task_id_of(name.strip()) for name in task.split(","))
+        config = TrainConfig(suite=suite, tasks=tasks, policy=policy, **chosen)
         run_id = run_name(name, "train")
     else:
         if chosen or name:

@@ -12,7 +12,7 @@ from engine.policies.smolvla import EMBEDDED, load_policy
 
 def test_lerobot_eval_runs_a_checkpoint_on_tabletop(tmp_path):
     loaded = load_policy(EMBEDDED)
-    save_policy(loaded, tmp_path / "policy")
+    save_policy(loaded, loaded.policy, tmp_path / "policy")
     command = [
         Path(sys.executable).with_name("lerobot-eval"),
         "--policy.path=.",

@@ -43,6 +43,44 @@ def test_scoring_a_stored_chain_gives_its_log_prob_back(steps, level):
     assert torch.equal(logp, again)
 
 
+@given(st.integers(2, 8), st.integers(1, 8), st.integers(0, 20), st.floats(0.0, 0.8))
+def test_chosen_steps_alone_are_stochastic(steps, chosen, seed, rho):
+    """The others are Euler steps; the states after the first noise tell which were drawn."""
+    settings = FlowSDE(steps, 0.7, rho, min(chosen, steps))
+    initial, noise = draw(settings.draws, b=6, seed=seed)
+    chain, logp = sample(settings, velocity, initial, noise, DIMS)
+    kept = noise if settings.replays_noise else None
+    again = log_prob(settings, velocity, chain, DIMS, kept)
+    torch.testing.assert_close(logp, again, atol=1e-12, rtol=0)
+    first = settings.first_stochastic(noise) if settings.chooses else torch.zeros(6, dtype=int)
+    for i, t in enumerate(settings.times()):
+        x = chain[:, i]
+        euler = x - velocity(x, torch.full((6,), t)) / steps
+        drawn = (first <= i) & (i < first + settings.stochastic_steps)
+        assert torch.equal((chain[:, i + 1] != euler).any((1, 2)), drawn)
+
+
+def test_each_choice_of_steps_is_equally_likely():
+    settings = FlowSDE(4, 0.7, stochastic_steps=2)
+    _, noise = draw(settings.draws, b=30_000)
+    counts = np.bincount(settings.first_stochastic(noise), minlength=3)
+    assert len(counts) == 3
+    np.testing.assert_allclose(counts / 30_000, 1 / 3, atol=0.01)
+
+
+def test_a_chosen_step_is_scored_with_one_call_of_the_policy():
+    settings, calls = FlowSDE(4, 0.7, stochastic_steps=1), []
+    initial, noise = draw(settings.draws)
+
+    def counted(x, t):
+        calls.append(t)
+        return velocity(x, t)
+
+    chain, _ = sample(settings, velocity, initial, noise, DIMS)
+    log_prob(settings, counted, chain, DIMS, noise)
+    assert len(calls) == 1
+
+
 def test_published_standard_deviations():
     """pi_RL's table for a = 0.5 (K = 4)."""
     np.testing.assert_allclose(FlowSDE(4, 0.5).stds(), [0.5, 0.433, 0.25, 0.144], atol=5e-4)
