@@ -4,8 +4,9 @@ events.jsonl stays the record. A tracker sees the metrics of every update and ev
 run goes on under its own name.
 """
 
+import sys
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, redirect_stdout
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -66,6 +67,12 @@ def _tracker(name: str, folder: Path, config: dict, until: ExitStack) -> Log:
         told |= {"id": folder.name, "resume": "allow", "dir": str(folder)}
     else:
         told |= {"resume": "allow"}
-    tracker.init(**told)
-    until.callback(tracker.finish)
+    with redirect_stdout(sys.stderr):  # they talk; stdout is data
+        tracker.init(**told)
+
+    def finish() -> None:
+        with redirect_stdout(sys.stderr):
+            tracker.finish()
+
+    until.callback(finish)
     return lambda metrics, update: tracker.log(metrics, step=update)

@@ -34,10 +34,16 @@ TINY = {
     "slots": 8,
     "workers": 1,
     "eval_every": 0,
-    "eval_episodes": 2,
+    "eval_episodes": 1,
+    "forgetting": False,
     "traces": 1,
 }
-OPTIONS = [text for k, v in TINY.items() for text in (f"--{k.replace('_', '-')}", str(v))]
+OPTIONS = ["--no-forgetting"] + [
+    text
+    for name, value in TINY.items()
+    if name != "forgetting"
+    for text in (f"--{name.replace('_', '-')}", str(value))
+]
 
 
 def command(name, resume=False):
