@@ -164,11 +164,11 @@ class TrainConfig:
     train: str = "full"
     """which weights learn: the action expert, low-rank additions everywhere, or all"""
     lora_rank: int = 16
-    lr: float = 1.25e-4
-    warmup: int = 10
+    lr: float = 1e-4
+    warmup: int = 20
     """optimizer steps over which the learning rate rises; Adam's first steps are its largest"""
     lr_end: float = 0.1
-    """share of the learning rate that is left at the last update, falling along a line"""
+    """share of the learning rate that is left at the last update; it falls in the second half"""
     epochs: int = 1
     minibatches: int = 2
     """optimizer steps an epoch"""

@@ -137,8 +137,8 @@ def test_the_size_of_micro_batches_changes_nothing(requests, part):
 def test_the_learning_rate_rises_and_falls():
     config = TrainConfig(updates=5, minibatches=2, warmup=4, lr=1.0, lr_end=0.1)
     rates = [learning_rate(config, step) for step in range(1, 11)]
-    np.testing.assert_allclose(rates[:4], [0.25, 0.45, 0.6, 0.7])
-    np.testing.assert_allclose(np.diff(rates[3:]), -0.1)
+    np.testing.assert_allclose(rates[:5], [0.25, 0.5, 0.75, 1.0, 1.0])
+    np.testing.assert_allclose(np.diff(rates[4:]), -0.18)
     assert rates[-1] == pytest.approx(0.1)
     assert learning_rate(replace(config, lr_end=1.0, warmup=0), 7) == 1.0
 
