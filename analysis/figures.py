@@ -6,7 +6,8 @@ apart for the colour-blind; random clusters are grey, zero is a line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import io
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.outcome import Condition, Report
@@ -96,19 +97,47 @@ def by_condition(report: Report) -> Figure | None:
     return figure
 
 
+def overview(report: Report) -> Figure | None:
+    """Success, MEED and its change to the baseline, of every condition but random clusters."""
+    rows = [c for c in report.conditions if c.role != "random" and c.success_ci is not None]
+    if not rows:
+        return None
+    figure, axes = _axes(3, width=10, height=1.2 + 0.3 * len(rows))
+    measures = (
+        ("success_rate", "success_ci", "success, 95 % interval"),
+        ("meed_cm", "meed_ci", "MEED\n[cm per control step]"),
+        ("delta_meed_cm", "delta_ci", CHANGE),
+    )
+    for one, (value, interval, label) in zip(axes, measures, strict=True):
+        for place, condition in enumerate(rows):
+            colour = COLOURS[0] if condition.role == "baseline" else COLOURS[1]
+            if getattr(condition, interval) is not None:
+                one.plot(getattr(condition, interval), [place, place], color=colour, linewidth=2)
+            if getattr(condition, value) is not None:
+                one.plot(getattr(condition, value), place, "o", color=colour)
+        one.set_yticks(range(len(rows)), [])
+        one.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
+    axes[0].set_yticks(range(len(rows)), [f"{c.label} (n {c.episodes})" for c in rows], fontsize=8)
+    axes[0].set(xlim=(-0.03, 1.03))
+    axes[2].axvline(0, color=GREY, linewidth=1)
+    return figure
+
+
 FIGURES: dict[str, Callable[[Report], Figure | None]] = {
+    "overview": overview,
     "dose-response": dose_response,
     "cluster-size": by_size,
     "conditions": by_condition,
 }
 
 
-def draw(report: Report, folder: Path, kind: str = "svg") -> list[Path]:
-    """Write every figure that the report has data for; equal reports give equal bytes.
+def drawn(report: Report, kind: str = "svg") -> Iterator[tuple[str, bytes]]:
+    """Yield name and file of every figure that the report has data for.
+
+    Equal reports give equal bytes.
 
     Args:
         report: of traces.
-        folder: where to, made if absent; files of these names are replaced.
         kind: svg or png.
     """
     import matplotlib
@@ -116,17 +145,25 @@ def draw(report: Report, folder: Path, kind: str = "svg") -> list[Path]:
     matplotlib.use("agg")
     from matplotlib import pyplot as plt
 
-    folder.mkdir(parents=True, exist_ok=True)
-    written = []
     with matplotlib.rc_context({"svg.hashsalt": "vla-trace", "svg.fonttype": "none"}):
         for name, made in FIGURES.items():
             figure = made(report)
             if figure is not None:
-                path = folder / f"{name}.{kind}"
+                file = io.BytesIO()
                 stamp = {"Date": None} if kind == "svg" else {"Software": None}
-                figure.savefig(path, dpi=150, metadata=stamp)
+                figure.savefig(file, format=kind, dpi=150, metadata=stamp)
                 plt.close(figure)
-                written.append(path)
+                yield name, file.getvalue()
+
+
+def draw(report: Report, folder: Path, kind: str = "svg") -> list[Path]:
+    """Write the figures into a folder, made if absent; files of these names are replaced."""
+    folder.mkdir(parents=True, exist_ok=True)
+    written = []
+    for name, file in drawn(report, kind):
+        path = folder / f"{name}.{kind}"
+        path.write_bytes(file)
+        written.append(path)
     return written
 
 

@@ -172,7 +172,7 @@ class Learner:
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:
-    """Of optimizer step 1, 2, ...: rises over the warm-up, falls along a line in the second half."""
+    """Of optimizer step 1, 2, ...: rises over the warm-up, falls in the second half."""
     total = config.updates * config.epochs * config.minibatches
     late = min(1.0, max(0.0, 2 * step / total - 1))  # 0 until half of the steps are done, 1 at last
     return config.lr * min(1.0, step / max(1, config.warmup)) * (1 - (1 - config.lr_end) * late)

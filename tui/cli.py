@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": ("tui.commands.eval:command", "Success of a policy, paired with its base."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
+    "report": ("tui.commands.report:command", "Everything about some traces on one page."),
     "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),
     "cluster": ("tui.commands.cluster:command", "Choose the neurons of a concept to steer."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
