@@ -30,6 +30,12 @@ class Spans:
         """(E',) row of the last step of each episode that has one."""
         return (self.first + self.n - 1)[self.n > 0]
 
+    @property
+    def rows(self) -> np.ndarray:
+        """(T',) the rows of all episodes, in their order."""
+        before = np.cumsum(self.n) - self.n
+        return np.repeat(self.first - before, self.n) + np.arange(int(self.n.sum()))
+
     def head(self, steps: int) -> "Spans":
         """The first steps of each episode."""
         return Spans(self.first, np.minimum(self.n, steps))

@@ -109,7 +109,7 @@ def episode_table(paths: Iterable[Path | str]) -> EpisodeTable:
 def read_episodes(
     paths: Iterable[Path | str],
     measure: Measure = lambda trace, episodes: {},
-    measured: Mapping[str, pl.DataType] = {},  # noqa: B006: not changed
+    measured: Mapping[str, pl.DataType] | None = None,
 ) -> EpisodeTable:
     """Read every episode of some traces, each file once.
 
@@ -122,6 +122,7 @@ def read_episodes(
         measure: what is worked out of each file beside `IDENTITY`.
         measured: columns that `measure` gives; numbers that are not finite become null.
     """
+    measured = measured or {}
     headers, parts, notes = [], [], []
     paths = list(paths)
     if paths:
