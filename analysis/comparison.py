@@ -15,6 +15,7 @@ from analysis.base_policy import base_policy, why_no_base
 from analysis.conditions import by_key, count_of, name_of, without_errors
 from analysis.stats import MIN_PAIRS, bootstrap_ci, holm, paired_difference
 from analysis.tables import CONDITION, SETTING, EpisodeTable
+from traces.condition import CONTROLS
 
 ABOUT = (
     *("policy", "policy_id", "suite", "task_id", "task", "sampler", "K", "replan", "role"),
@@ -34,7 +35,7 @@ SUMMARY = {
     "difference_low": pl.Float64,
     "difference_high": pl.Float64,
     "p_value": pl.Float64,  # sign-flip, two-sided
-    "p_holm": pl.Float64,  # corrected for every test in the table
+    "p_holm": pl.Float64,  # corrected for all tests that are no control's
     "d_z": pl.Float64,
 }
 
@@ -76,13 +77,17 @@ def summarise(table: EpisodeTable, measures: Mapping[str, str], base: str = "") 
         f"{measures[measure]}: no episode has it in {', '.join(dict.fromkeys(names))}"
         for measure, names in missing.items()
     ]
-    tested = [row for row in rows if row["p_value"] is not None]
+    tested = [row for row in rows if row["p_value"] is not None and not _is_control(row)]
     for row, p in zip(tested, holm([row["p_value"] for row in tested]), strict=True):
         row["p_holm"] = p
     if tested:
-        notes.append(f"p (Holm) is corrected for all {len(tested)} tests of this table")
+        notes.append(f"Holm corrects p for the {len(tested)} tests here that are no control's")
     schema = {name: frame.schema[name] for name in ABOUT} | SUMMARY
     return Summary(pl.DataFrame(rows, schema=schema), tuple(notes))
+
+
+def _is_control(row: dict) -> bool:
+    return row["role"] in CONTROLS and row["against"] == "baseline"
 
 
 def arms(

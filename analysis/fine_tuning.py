@@ -196,6 +196,11 @@ def _aggregates(
             row[f"{arm}low"], row[f"{arm}high"] = stratified_interval(samples, of)
         rows.append(about | row)
     every = np.concatenate(samples)
+    if (every[:, 0] == every[:, 1]).all():
+        notes.append(
+            f"{about['policy']}: no pair differs, so the bootstrap of the difference has no width; "
+            "Newcombe's interval (all episodes) has"
+        )
     n, (lost, won) = len(every), every.sum(axis=0).tolist()
     found = paired_success(every[:, 1], every[:, 0])
     row = {"statistic": "all episodes", "difference": found.difference, "p_value": found.p_value}

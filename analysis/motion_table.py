@@ -34,22 +34,22 @@ BINS = 20
 """Parts of an episode in its speed profile."""
 
 MEASURES = {
-    "meed_cm": "MEED, cm/step",
-    "meed_first_cm": "MEED, first steps",
-    "meed_moving_cm": "MEED, moving steps",
-    "meed_approach_cm": "MEED, approach",
-    "meed_contact_cm": "MEED, contact",
-    "meed_transport_cm": "MEED, transport",
-    "path_cm": "path length, cm",
-    "net_cm": "net displacement, cm",
-    "idle_share": "idle share of steps",
+    "meed_cm": "MEED",
+    "meed_first_cm": "MEED start",
+    "meed_moving_cm": "MEED moving",
+    "meed_approach_cm": "MEED approach",
+    "meed_contact_cm": "MEED contact",
+    "meed_transport_cm": "MEED transport",
+    "path_cm": "path, cm",
+    "net_cm": "net move, cm",
+    "idle_share": "idle steps",
     "sparc": "SPARC",
-    "ldlj": "log dimless jerk",
+    "ldlj": "LDLJ",
     "closes": "gripper closes",
     "opens": "gripper opens",
-    "success_s": "time to success, s",
+    "success_s": "success at, s",
 }
-"""Column to what it is called in print, its unit included."""
+"""Column to what it is called in print; MEED in cm per control step."""
 
 MEASURED = dict.fromkeys(MEASURES, pl.Float64)
 PROFILE = {"speed_cm_s": pl.List(pl.Float64)}

@@ -16,17 +16,17 @@ from analysis.tables import EpisodeTable, read_episodes
 from traces.reader import Columns, TraceReader
 
 MEASURES = {
-    "contact": "contact, share",
+    "contact": "contact",
     "touches": "touches",
-    "mean_force_n": "contact force, N",
-    "max_force_n": "largest force, N",
-    "at_limit": "workspace end, share",
-    "joint_limit": "joint end, share",
-    "saturated": "clipped actions",
+    "mean_force_n": "force, N",
+    "max_force_n": "force max, N",
+    "at_limit": "hand at end",
+    "joint_limit": "joint at end",
+    "saturated": "clipped",
     "falls": "falls",
     "drops": "drops",
 }
-"""Column to what it is called in print, its unit included."""
+"""Column to what it is called in print."""
 
 MEASURED = dict.fromkeys(MEASURES, pl.Float64)
 
