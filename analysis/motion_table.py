@@ -45,8 +45,8 @@ MEASURES = {
     "idle_share": "idle steps",
     "sparc": "SPARC",
     "ldlj": "LDLJ",
-    "closes": "gripper closes",
-    "opens": "gripper opens",
+    "closes": "hand closes",
+    "opens": "hand opens",
     "success_s": "success at, s",
 }
 """Column to what it is called in print; MEED in cm per control step."""

@@ -16,7 +16,7 @@ THRESHOLD = 0.05
 PADDING = 4
 """Spectra are those of a profile padded with zeros to 2^PADDING times its length or more."""
 
-_BLOCK = 1 << 18  # complex numbers of spectra held at once
+_BLOCK = 1 << 15  # complex numbers of spectra held at once
 
 
 def spectral_arc_length(speed: np.ndarray, spans: Spans, hz: float) -> np.ndarray:

@@ -23,7 +23,7 @@ SHARES = frozenset({"idle_share", "contact", "at_limit", "joint_limit", "saturat
 
 SETTING = ("policy", "policy_id", "suite", "task_id", "task", "sampler", "K", "replan")
 BLOCK = (*SETTING, "role", "label", "intervention", "sites", "alpha", "prompt", "against")
-NAME = 14
+NAME = 13
 """Characters of a row's name that stay on one line."""
 SOME = 12
 """Initial states shown; --json has all of them."""
@@ -89,7 +89,7 @@ def _print_block(console: Console, blocks: list[list[Row]], labels: dict[str, st
 
 
 def _measure_line(label: str, rows: list[Row], scale: int) -> tuple[str, ...]:
-    name = f"{label}, %" if scale == 100 else label
+    name = f"{label}, %" if scale == 100 else label.replace("MEED ", "  ")
     n, pairs = sum(row["n"] for row in rows), sum(row["n_pairs"] for row in rows)
     if len(rows) > 1:
         mean = _range([row["mean"] for row in rows], scale)
@@ -147,22 +147,14 @@ def _task_line(row: Row) -> tuple[str, ...]:
 
 
 def _aggregate_line(row: Row) -> str:
-    parts = [
-        f"{name} "
-        + " ".join(
-            _percent(row, f"{arm}value" if arm != "difference_" else "difference", arm, sign).split(
-                "\n"
-            )
-        )
-        for name, arm, sign in (
-            ("base", "base_", ""),
-            ("fine-tuned", "", ""),
-            ("difference", "difference_", "+"),
-        )
-    ]
+    told = (
+        ("base", _percent(row, "base_value", "base_")),
+        ("fine-tuned", _percent(row, "value", "")),
+        ("difference", _percent(row, "difference", "difference_", "+")),
+    )
+    parts = ", ".join(f"{name} {' '.join(text.splitlines())}" for name, text in told)
     p = f", McNemar p {_p(row['p_value'])}" if row["p_value"] is not None else ""
-    tasks = f"{row['n_tasks']} tasks, {row['n_pairs']} pairs"
-    return f"{row['statistic']} ({tasks}): {', '.join(parts)}{p}"
+    return f"{row['statistic']} ({row['n_tasks']} tasks, {row['n_pairs']} pairs): {parts}{p}"
 
 
 def _advantages(console: Console, frames: dict[str, "pl.DataFrame"]) -> None:
