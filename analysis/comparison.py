@@ -74,7 +74,7 @@ def summarise(table: EpisodeTable, measures: Mapping[str, str], base: str = "") 
             else:
                 missing.setdefault(measure, []).append(name_of(about))
     notes += [
-        f"{measures[measure]}: no episode has it in {', '.join(dict.fromkeys(names))}"
+        f"{measures[measure]}: no episode has it in {_some(list(dict.fromkeys(names)))}"
         for measure, names in missing.items()
     ]
     tested = [row for row in rows if row["p_value"] is not None and not _is_control(row)]
@@ -84,6 +84,11 @@ def summarise(table: EpisodeTable, measures: Mapping[str, str], base: str = "") 
         notes.append(f"Holm corrects p for the {len(tested)} tests here that are no control's")
     schema = {name: frame.schema[name] for name in ABOUT} | SUMMARY
     return Summary(pl.DataFrame(rows, schema=schema), tuple(notes))
+
+
+def _some(names: list[str]) -> str:
+    many = f"{len(names)} conditions, such as {names[0]}"
+    return " and ".join(names) if len(names) < 3 else many
 
 
 def _is_control(row: dict) -> bool:

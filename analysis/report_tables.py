@@ -10,7 +10,7 @@ from analysis import motion_table, safety_table
 from analysis.advantages import advantage_tables
 from analysis.comparison import summarise
 from analysis.fine_tuning import fine_tuning
-from analysis.outcome import Report, analyse
+from analysis.outcome import Condition, Family, Report, analyse
 from analysis.specificity import Specificity
 from analysis.tables import IDENTITY, read_episodes
 
@@ -101,16 +101,18 @@ NAMES = tuple(_MAKERS)
 def outcome_tables(report: Report) -> Tables:
     """Flatten the report of the main table: an interval becomes two columns, NAME_low and _high."""
     frames = {
-        name: _flat_frame([_flat(asdict(row)) for row in rows])
-        for name, rows in (("conditions", report.conditions), ("trend", report.families))
+        "conditions": _flat_frame(Condition, report.conditions),
+        "trend": _flat_frame(Family, report.families),
     }
     return Tables(frames, tuple(report.notes))
 
 
-def _flat_frame(rows: list[dict]) -> pl.DataFrame:
-    """Return a frame; a column that is unknown everywhere has its type all the same."""
-    frame = pl.DataFrame(rows, infer_schema_length=None)
-    unknown = [name for name, kind in frame.schema.items() if kind == pl.Null]
+def _flat_frame(kind: type, rows: list) -> pl.DataFrame:
+    """Return a frame of dataclass instances; what is unknown everywhere is typed all the same."""
+    columns = _flat({field.name: None for field in fields(kind)})
+    flat = [_flat(asdict(row)) for row in rows]
+    frame = pl.DataFrame({name: [row[name] for row in flat] for name in columns}, strict=False)
+    unknown = [name for name, dtype in frame.schema.items() if dtype == pl.Null]
     return frame.cast({name: IDENTITY.get(name, pl.Float64) for name in unknown})
 
 

@@ -16,6 +16,9 @@ THRESHOLD = 0.05
 PADDING = 4
 """Spectra are those of a profile padded with zeros to 2^PADDING times its length or more."""
 
+STILL = 1e-9
+"""Changes of speed of this share of the peak are the rounding of positions, and no jerk."""
+
 _BLOCK = 1 << 15  # complex numbers of spectra held at once
 
 
@@ -82,4 +85,5 @@ def log_dimensionless_jerk(speed: np.ndarray, spans: Spans) -> np.ndarray:
         whole = Spans(spans.first, np.maximum(spans.n - 2, 0))
         peak = spans.reduce(np.maximum, speed, 0.0)
         jerk = spans.n.astype(float) ** 3 * whole.sum(bend) / peak**2
-        return np.where(np.isfinite(jerk) & (jerk > 0), -np.log(jerk), np.nan)
+        rounding = (spans.n**2 * STILL) ** 2
+        return np.where(np.isfinite(jerk) & (jerk > rounding), -np.log(jerk), np.nan)

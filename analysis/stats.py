@@ -232,9 +232,9 @@ def success_gap(
         wilson(successes_a, n_a, level),
         wilson(successes_b, n_b, level),
     )
-    low = p_a - p_b - math.hypot(p_a - low_a, high_b - p_b)
-    high = p_a - p_b + math.hypot(high_a - p_a, p_b - low_b)
-    return p_a - p_b, (low, high)
+    gap = (successes_a * n_b - successes_b * n_a) / (n_a * n_b)
+    low = gap - math.hypot(p_a - low_a, high_b - p_b)
+    return gap, (low, gap + math.hypot(high_a - p_a, p_b - low_b))
 
 
 def fisher_exact(successes_a: int, n_a: int, successes_b: int, n_b: int) -> float:

@@ -85,3 +85,8 @@ def test_no_steps_at_all():
     nothing = Spans(np.zeros(0, int), np.zeros(0, int))
     assert spectral_arc_length(np.zeros(0), nothing, 20.0).shape == (0,)
     assert log_dimensionless_jerk(np.zeros(0), nothing).shape == (0,)
+
+
+def test_the_rounding_of_an_even_movement_is_no_jerk():
+    path_m = np.cumsum(np.full(50, 0.0123)) + 0.3
+    assert np.isnan(ldlj(100 * np.diff(path_m)))
