@@ -15,6 +15,7 @@ from analysis.conditions import count_of
 from analysis.stats import wilson
 from traces.collection import TraceCollection, open_traces
 from traces.errors import NotATrace
+from traces.schema import TABLES
 
 GROUP = ("run_id", "update", "group", "attempt")
 """What names a drawn group."""
@@ -117,7 +118,7 @@ def advantage_tables(paths: Iterable[Path | str]) -> Training:
     Of a group or update that a resumed run recorded again, the newest file counts.
     """
     paths, notes = list(paths), []
-    with open_traces(*paths) as traces:
+    with open_traces(*paths) if paths else TraceCollection(()) as traces:
         groups = _credible(_read(traces, "groups").rename({"n_members": "n"}))
         advantages = _read(traces, "advantages")
         updates = _read(traces, "updates")
@@ -143,14 +144,16 @@ def advantage_tables(paths: Iterable[Path | str]) -> Training:
 
 def _read(traces: TraceCollection, name: str) -> pl.DataFrame:
     """Return a side table with the run and the age of the file that each row is from."""
-    columns = traces.table(name)
+    nothing = {f.name: np.zeros(0, "U" if f.text_bytes else f.dtype) for f in TABLES[name]}
+    columns = traces.table(name) if traces.paths else nothing | {"file": np.zeros(0, int)}
     headers = []
-    for file in range(len(traces.paths)):
-        with traces.reading(file) as trace:
+    for number in range(len(traces.paths)):
+        with traces.reading(number) as trace:
             headers.append((trace.header.run_id, trace.header.created_utc, str(trace.path)))
-    run, created, path = (np.array(column, str) for column in zip(*headers, strict=True))
     file = columns.pop("file")
-    origin = {"run_id": run[file], "created_utc": created[file], "path": path[file]}
+    names = ("run_id", "created_utc", "path")
+    own = {name: [header[place] for header in headers] for place, name in enumerate(names)}
+    origin = {name: np.array(values, str)[file] for name, values in own.items()}
     frame = pl.DataFrame(origin | columns)
     return frame.with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
 

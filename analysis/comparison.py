@@ -103,6 +103,12 @@ def arms(
     A condition without anything to be compared with comes once, with None.
     """
     found = dict(by_key(frame, CONDITION))
+    for group in found.values():
+        if 2 <= len(group) < MIN_PAIRS:
+            name = name_of(group.row(0, named=True))
+            notes.append(
+                f"{name}: {len(group)} episodes; an interval of fewer than 6 is too narrow"
+            )
     baselines = dict(by_key(frame.filter(pl.col("role") == "baseline"), SETTING))
     several = frame.filter(pl.col("kind") != "grpo")["policy_id"].n_unique() > 1
     for key, group in found.items():

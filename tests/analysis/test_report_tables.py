@@ -1,11 +1,16 @@
 """Every table by name, and the folder they are written to."""
 
+import re
+import shutil
+from pathlib import Path
+
 import numpy as np
 import polars as pl
 import pytest
 
 from analysis.report_tables import NAMES, Options, tables, write_tables
 
+ROOT = Path(__file__).parents[2]
 TUNED = {"sha256": "cd" * 32, "policy_path": "runs/a/checkpoints/000040/pretrained_model"}
 
 
@@ -89,3 +94,21 @@ def test_options_reach_the_tables(everything):
 def test_no_episodes_are_empty_tables(name, traces, tmp_path):
     found = tables(name, [traces.write(tmp_path / "a.h5", [])])
     assert all(frame.is_empty() for frame in found.frames.values())
+
+
+def test_the_example_of_the_docs_runs(tmp_path, monkeypatch, capsys):
+    shutil.copytree(ROOT / "tests" / "tui" / "recorded" / "traces", tmp_path / "traces")
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8")
+    ((code, expected),) = re.findall(r"```python\n(.*?)```\n+```text\n(.*?)```", text, re.DOTALL)
+    exec(compile(code, "docs/analysis.md", "exec"), {})
+    assert capsys.readouterr().out == expected
+
+
+def test_the_docs_name_every_column_of_motion_and_safety_and_every_frame():
+    from analysis import motion_table, safety_table
+
+    text = (ROOT / "docs" / "analysis.md").read_text(encoding="utf-8")
+    names = [n for n in (*motion_table.MEASURES, *safety_table.MEASURES) if "meed_" not in n]
+    frames = [name for table in NAMES for name in tables(table, []).frames]
+    assert [name for name in (*names, *frames) if f"`{name}`" not in text] == []

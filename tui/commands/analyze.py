@@ -63,12 +63,13 @@ def command(
         _write(files, base, horizon, Path(out).expanduser(), force)
     if table != "outcome":
         from analysis.report_tables import tables
-        from tui.commands.analyze_tables import print_tables
 
         found = tables(table, files, _options(base, horizon))
         if as_json:
             click.echo(to_json(found.to_dict(table)))
         else:
+            from tui.commands.analyze_tables import print_tables
+
             print_tables(table, found)
         return Exit.OK
     from analysis.outcome import analyse
