@@ -123,7 +123,7 @@ def advantage_tables(paths: Iterable[Path | str]) -> Training:
         advantages = _read(traces, "advantages")
         updates = _read(traces, "updates")
         log_prob = _log_probs(traces)
-        notes += traces.notes
+        notes += traces.notes if paths else ()
     groups = _newest(groups, [*GROUP])
     advantages = _newest(advantages, ["run_id", "uid"])
     updates = _newest(updates, ["run_id", "update"])
