@@ -11,6 +11,8 @@ import math
 
 import numpy as np
 
+from analysis.spans import Spans
+
 
 def step_lengths_cm(ee_pos_world_m: np.ndarray, final_pos_world_m: np.ndarray) -> np.ndarray:
     """Distance moved in each control step [cm].
@@ -37,3 +39,22 @@ def meed_cm(step_cm: np.ndarray, first: int | None = None) -> float | None:
     with np.errstate(over="ignore"):
         total = float(lengths.sum())
     return total / len(lengths) if len(lengths) and math.isfinite(total) else None
+
+
+def step_lengths_of(
+    ee_pos_world_m: np.ndarray, final_pos_world_m: np.ndarray, spans: Spans
+) -> np.ndarray:
+    """`step_lengths_cm` of many episodes at once: (T,) [cm].
+
+    Args:
+        ee_pos_world_m: (T, 3) positions before each action, episode after episode.
+        final_pos_world_m: (E, 3) where each episode ended.
+        spans: the steps of each episode.
+    """
+    moved = np.empty(ee_pos_world_m.shape)  # (T, 3), float64
+    moved[:-1] = ee_pos_world_m[1:]
+    moved[spans.last] = final_pos_world_m[spans.n > 0]
+    with np.errstate(over="ignore", invalid="ignore"):  # a broken pose gives no finite length
+        moved -= ee_pos_world_m
+        moved *= moved
+        return 100 * np.sqrt(moved[:, 0] + moved[:, 1] + moved[:, 2])

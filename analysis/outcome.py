@@ -7,12 +7,13 @@ trend over alpha, and notes: sentences that say what the numbers do not rest on.
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
 import polars as pl
 
+from analysis.conditions import by_key, count_of, name_of, place_of, without_errors
 from analysis.motion import meed_cm
 from analysis.specificity import MIN_RANDOM, Specificity, specificity
 from analysis.stats import (
@@ -128,13 +129,13 @@ def analyse(paths: Iterable[Path | str]) -> Report:
 def report(table: EpisodeTable) -> Report:
     """Report on every condition of an episode table."""
     notes = list(table.notes)
-    frame = _without_errors(table.frame, notes)
+    frame = without_errors(table.frame, notes)
     baselines = {
         setting: group
-        for setting, group in _groups(frame.filter(pl.col("role") == "baseline"), SETTING)
+        for setting, group in by_key(frame.filter(pl.col("role") == "baseline"), SETTING)
     }
     conditions = []
-    for key, group in _groups(frame, CONDITION):
+    for key, group in by_key(frame, CONDITION):
         baseline = baselines.get(key[: len(SETTING)])
         condition = _condition(group, baseline, frame, notes)
         if condition.role == "steered" and condition.n_pairs:
@@ -145,17 +146,10 @@ def report(table: EpisodeTable) -> Report:
     steered = frame.filter(pl.col("role") == "steered", pl.col("alpha").is_not_null())
     families = [
         _family(group, notes)
-        for _, group in _groups(steered, (*SETTING, "family"))
+        for _, group in by_key(steered, (*SETTING, "family"))
         if group.get_column("alpha").n_unique() > 1
     ]
     return Report(conditions, families, notes)
-
-
-def _groups(frame: pl.DataFrame, keys: tuple[str, ...]) -> Iterator[tuple[tuple, pl.DataFrame]]:
-    """Yield (key, rows) in the order of first appearance."""
-    if frame.is_empty():
-        return
-    yield from frame.partition_by(keys, maintain_order=True, as_dict=True).items()
 
 
 def _corrected(conditions: list[Condition], notes: list[str]) -> list[Condition]:
@@ -183,47 +177,38 @@ def _specificity(
     nulls = controls.filter(pl.col("role") == "null")  # one matched to nothing serves all
     if randoms.is_empty() and nulls.is_empty():
         notes.append(
-            f"{_name(first)}: without controls nothing says that it is the concept that acts "
+            f"{name_of(first)}: without controls nothing says that it is the concept that acts "
             "(record --controls light)"
         )
         return None
     found = specificity(
         group,
         baseline,
-        [part for _, part in _groups(randoms, ("fingerprint",))],
-        [part for _, part in _groups(nulls, ("fingerprint",))],
+        [part for _, part in by_key(randoms, ("fingerprint",))],
+        [part for _, part in by_key(nulls, ("fingerprint",))],
     )
     if 0 < found.n_random < MIN_RANDOM:
         notes.append(
-            f"{_name(first)}: a rank among {found.n_random} random clusters cannot reach p 0.05; "
+            f"{name_of(first)}: a rank among {found.n_random} random clusters cannot reach p 0.05; "
             f"{MIN_RANDOM} or more are needed (record --controls full)"
         )
     if found.null_equal < found.null_pairs:
         notes.append(
-            f"{_name(first)}: the null control CHANGED {found.null_pairs - found.null_equal} of "
+            f"{name_of(first)}: the null control CHANGED {found.null_pairs - found.null_equal} of "
             f"{found.null_pairs} episodes; it must change none, so nothing here can be trusted"
         )
     return found
-
-
-def _without_errors(frame: pl.DataFrame, notes: list[str]) -> pl.DataFrame:
-    """Leave out episodes that the machine, not the policy, ended."""
-    broken = frame.filter(pl.col("error") != "")
-    if len(broken):
-        reason = broken.get_column("error")[0]
-        notes.append(f"{_episodes(len(broken))} cut short by an error left out, such as: {reason}")
-    return frame.filter(pl.col("error") == "")
 
 
 def _condition(
     group: pl.DataFrame, baseline: pl.DataFrame | None, frame: pl.DataFrame, notes: list[str]
 ) -> Condition:
     first = group.row(0, named=True)
-    name = _name(first)
+    name = name_of(first)
     n, successes = len(group), int(group.get_column("success").sum())
     meeds = group.get_column("meed_cm").drop_nulls().to_numpy()
     if len(meeds) < n:
-        notes.append(f"{name}: {_episodes(n - len(meeds))} without a measurable path, not in MEED")
+        notes.append(f"{name}: {count_of(n - len(meeds))} without a measurable path, not in MEED")
     if 2 <= len(meeds) < MIN_PAIRS:
         notes.append(f"{name}: {len(meeds)} episodes; an interval of fewer than 6 is too narrow")
     if first["role"] in ("steered", "random"):
@@ -254,7 +239,7 @@ def _partner(
     others = frame.filter(*same, pl.col("role") == "baseline")
     why = "recorded with another sampler, K or replanning" if len(others) else "in these files"
     found = "its baseline was" if len(others) else "there is no baseline"
-    notes.append(f"{_name(first)}: {found} {why}, so it is compared with nothing")
+    notes.append(f"{name_of(first)}: {found} {why}, so it is compared with nothing")
     return None
 
 
@@ -269,7 +254,7 @@ def _comparison(
             baseline.select(columns), on="pair_key", how="inner", suffix="_base"
         )
         if len(pairs) < len(group):
-            alone = _episodes(len(group) - len(pairs))
+            alone = count_of(len(group) - len(pairs))
             notes.append(f"{name}: {alone} of {len(group)} without a baseline partner")
     if pairs is None or pairs.is_empty():
         unknown = [field.name for field in fields(Condition) if field.name.startswith("delta_")]
@@ -309,7 +294,7 @@ def _check_intervened(group: pl.DataFrame, name: str, notes: list[str]) -> None:
     share = group.get_column("intervened").drop_nulls()
     idle = int((share == 0).sum())
     if idle:
-        which = "any episode" if idle == len(group) else f"{_episodes(idle)} of {len(group)}"
+        which = "any episode" if idle == len(group) else f"{count_of(idle)} of {len(group)}"
         notes.append(f"{name}: the intervention never acted in {which}")
 
 
@@ -322,7 +307,7 @@ def _family(group: pl.DataFrame, notes: list[str]) -> Family:
         by_pair[pair_key][alpha] = value
     whole = [list(pair.values()) for pair in by_pair.values() if len(pair) == len(alphas)]
     found: Trend = trend(alphas, whole)
-    where = f"{first['intervention']} in {_place(first)}"
+    where = f"{first['intervention']} in {place_of(first)}"
     notes.extend(f"{where}: {note} (the baseline is not a dose)" for note in found.notes)
     return Family(
         **{key: first[key] for key in ("policy", "suite", "task_id", "intervention", "sites")},
@@ -333,16 +318,3 @@ def _family(group: pl.DataFrame, notes: list[str]) -> Family:
         slope_cm_per_alpha=found.slope,
         slope_ci=found.slope_ci,
     )
-
-
-def _name(first: dict) -> str:
-    """Name a condition in a note, from one of its rows."""
-    return f"{first['label']} in {_place(first)}"
-
-
-def _place(first: dict) -> str:
-    return f"{first['suite']} task {first['task_id']}"
-
-
-def _episodes(number: int) -> str:
-    return f"{number} episode" if number == 1 else f"{number} episodes"

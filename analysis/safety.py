@@ -1,12 +1,13 @@
 """Signals of safety and of the scene, of one episode or several: limits, contact, falls."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from traces.collection import TraceCollection
 from traces.reader import TraceReader
+from traces.schema import STEPS
 
 NEAR_M = 0.005
 """A hand or a sliding joint this close to the end of its range counts as at a limit."""
@@ -44,21 +45,47 @@ class Safety:
 
 def safety(trace: TraceReader, episode: int) -> Safety:
     """Read the signals of one row of episodes/; every share is None without a step."""
-    steps = trace.steps(episode=episode)
+    steps, objects = trace.steps(episode=episode), trace.objects(episode=episode)
+    return signals(steps, objects, trace.header.suite)
+
+
+def signals(
+    steps: Mapping[str, np.ndarray], objects: Mapping[str, np.ndarray], suite: Mapping
+) -> Safety:
+    """Return the signals of one episode.
+
+    Args:
+        steps: its columns of steps/, `columns_of` at least.
+        objects: its columns of objects/; empty where there is no such table.
+        suite: the header's.
+    """
     if len(steps["contact"]) == 0:
         return Safety(0, None, None, None, None, None, None)
     force = steps["contact_force"][np.isfinite(steps["contact_force"])]
-    falls = _falls(trace, episode)
+    falls = _falls(objects, suite.get("control_hz"))
     return Safety(
         steps=len(steps["contact"]),
         saturated=float((np.abs(steps["action_policy"]) > 1).mean()),
-        at_limit=_at_limit(steps["ee_pos"], trace.header.suite.get("workspace")),
+        at_limit=_at_limit(steps["ee_pos"], suite.get("workspace")),
         contact=float(steps["contact"].mean()),
         max_force_n=float(force.max()) if force.size else None,
         falls=None if falls is None else len(falls),
         drops=None if falls is None else drop_count(falls, steps["action"], steps["contact"]),
-        joints_at_limit=_joints(steps, trace.header.suite.get("joints")),
+        joints_at_limit=_joints(steps, suite.get("joints")),
     )
+
+
+def columns_of(suite: Mapping) -> tuple[str, ...]:
+    """Columns of steps/ that the signals of a suite need."""
+    joints = suite.get("joints")
+    named = [joint.get("column") for joint in joints.values()] if _is_table(joints) else []
+    known = {field.name for field in STEPS}
+    own = ("action", "action_policy", "contact", "contact_force", "ee_pos")
+    return (*own, *sorted({name for name in named if name in known} - set(own)))
+
+
+def _is_table(joints: object) -> bool:
+    return isinstance(joints, dict) and all(isinstance(one, dict) for one in joints.values())
 
 
 def safety_of(traces: TraceCollection) -> tuple[int, Safety]:
@@ -124,10 +151,8 @@ def _joints(steps: dict[str, np.ndarray], joints: object) -> dict[str, float]:
     return found
 
 
-def _falls(trace: TraceReader, episode: int) -> np.ndarray | None:
+def _falls(objects: Mapping[str, np.ndarray], hz: object) -> np.ndarray | None:
     """Steps at which objects begin to fall, (falls,); None without poses."""
-    objects = trace.objects(episode=episode)
-    hz = trace.header.suite.get("control_hz")
     if not objects or not isinstance(hz, int | float) or not hz > 0:
         return None
     which = objects["object"]

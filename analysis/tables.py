@@ -8,7 +8,8 @@ condition differs.
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,29 +17,24 @@ import numpy as np
 import polars as pl
 
 from analysis.controls import family
-from analysis.motion import meed_cm, step_lengths_cm
-from traces.collection import TraceCollection, open_traces
+from analysis.motion import step_lengths_of
+from analysis.spans import Spans
+from traces.collection import Recording, TraceCollection, open_traces
 from traces.condition import ROLES
 from traces.errors import NotATrace, UnknownName
 from traces.header import TraceHeader
-from traces.reader import TraceReader
+from traces.reader import Columns, TraceReader
 
 SETTING = ("policy_id", "suite", "task_id", "sampler_id", "K", "replan")
 """What a baseline must share with a steered episode."""
 
 CONDITION = (*SETTING, "fingerprint", "prompt")
 
-SCHEMA = {
+FROM_HEADER = {
     "file": pl.String,
     "run_id": pl.String,
     "kind": pl.String,
     "created_utc": pl.String,
-    "policy": pl.String,  # name@hash, for people
-    "policy_id": pl.String,  # SHA-256 of the weights, or the path where there is none
-    "suite": pl.String,
-    "task_id": pl.Int32,
-    "task": pl.String,
-    "instruction": pl.String,
     "sampler": pl.String,  # name, for people
     "sampler_id": pl.String,  # hash of what the likelihood says about itself, reasons aside
     "K": pl.Int32,
@@ -52,24 +48,46 @@ SCHEMA = {
     "fingerprint": pl.String,  # of the intervention; "" for none
     "family": pl.String,  # fingerprint at another dose; "" for none
     "matched_to": pl.String,  # of a control: the family that it is a control of; "" otherwise
+}
+
+FROM_EPISODE = {
+    "policy": pl.String,  # name@hash, for people
+    "policy_id": pl.String,  # SHA-256 of the weights, or where they are from if there is none
+    "policy_path": pl.String,  # folder or hub id they were loaded from; "" unknown
+    "suite": pl.String,
+    "task_id": pl.Int32,
+    "task": pl.String,
+    "instruction": pl.String,
     "pair_key": pl.String,  # null: cannot be paired
     "uid": pl.String,
     "session": pl.Int32,
     "success": pl.Boolean,
     "n_steps": pl.Int32,
     "return": pl.Float64,
+    "error": pl.String,
+}
+
+IDENTITY = FROM_HEADER | FROM_EPISODE
+"""Columns that every table of episodes has."""
+
+OUTCOME = {
     "meed_cm": pl.Float64,  # null: no step, or a broken pose
     "step_cm": pl.List(pl.Float64),
     "intervened": pl.Float64,  # share of control steps; null without steps
     "log_prob": pl.Float64,  # mean over control steps; null where the sampler has none
     "actions_sha256": pl.String,  # of all actions sent, where role is baseline or null; else ""
-    "error": pl.String,
 }
+
+SCHEMA = IDENTITY | OUTCOME
+"""Columns of `episode_table`."""
 
 EPISODE_COLUMNS = (
     *("uid", "session", "policy_version", "suite", "task_id", "task_name", "instruction"),
     *("pair_key", "first_step", "n_steps", "success", "return", "final_ee_pos", "error"),
 )
+
+Measure = Callable[[TraceReader, Columns], Mapping[str, object]]
+"""From a trace and `EPISODE_COLUMNS` of it to further columns, one value an episode."""
 
 
 @dataclass(frozen=True)
@@ -77,30 +95,49 @@ class EpisodeTable:
     """One row per episode, each (condition, pair_key) once, in an order that files do not set."""
 
     frame: pl.DataFrame
-    """Columns of `SCHEMA`."""
+    """Columns of `IDENTITY`, and what was measured."""
     repeated: int
     """Recordings left out because a newer one of the same episode or pair exists."""
     notes: tuple[str, ...]
 
 
 def episode_table(paths: Iterable[Path | str]) -> EpisodeTable:
-    """Read every episode of some traces.
+    """Read every episode of some traces: columns of `SCHEMA`."""
+    return read_episodes(paths, _outcome, OUTCOME)
+
+
+def read_episodes(
+    paths: Iterable[Path | str],
+    measure: Measure = lambda trace, episodes: {},
+    measured: Mapping[str, pl.DataType] | None = None,
+) -> EpisodeTable:
+    """Read every episode of some traces, each file once.
 
     Of equal uids the largest session counts (a resumed run), of equal (condition, pair_key) the
     newest file; ties fall to the last uid, then file name, never to the order of `paths`. The
     shards of a recording count as one file, called like the first of them.
+
+    Args:
+        paths: as `open_traces` takes them.
+        measure: what is worked out of each file beside `IDENTITY`.
+        measured: columns that `measure` gives; numbers that are not finite become null.
     """
-    frames, notes = [], []
+    measured = measured or {}
+    headers, parts, notes = [], [], []
     paths = list(paths)
     if paths:
         with open_traces(*paths) as traces:
             for recording in traces.recordings():
-                name = str(recording.paths[0])
-                frames += [_frame(name, traces, file) for file in recording.files]
+                policies = _policies(traces, recording)
+                for file in recording.files:
+                    with traces.reading(file) as trace:
+                        headers.append(_header_columns(str(recording.paths[0]), trace.header))
+                        parts.append(_file(trace, policies, measure))
             notes += traces.notes
-    frame = pl.concat(frames) if frames else pl.DataFrame(schema=SCHEMA)
+    frame = _joined(headers, parts, FROM_EPISODE | dict(measured))
     # One set of weights may have been recorded under two paths; it still has one name.
-    frame = frame.with_columns(pl.col("policy").min().over("policy_id"))
+    names = pl.col("policy", "policy_path").min().over("policy_id")
+    frame = frame.with_columns(names).select(*IDENTITY, *measured)
     total = len(frame)
     frame = _newest(frame, ["uid"])
     unpaired = frame.filter(pl.col("pair_key").is_null())
@@ -124,56 +161,71 @@ def _newest(frame: pl.DataFrame, keys: list[str]) -> pl.DataFrame:
     return frame.sort(order, descending=True).unique(keys, keep="first", maintain_order=True)
 
 
-def _frame(name: str, traces: TraceCollection, file: int) -> pl.DataFrame:
-    """Return the episodes of one file."""
+def _joined(headers: list[dict], parts: list[dict], columns: dict) -> pl.DataFrame:
+    """Return one frame: the columns of each file's header on every episode of it."""
+    frame = pl.DataFrame(
+        {name: _concatenated([part[name] for part in parts]) for name in columns}, schema=columns
+    )
+    finite = pl.col(pl.Float64).is_finite()
+    frame = frame.with_columns(
+        pl.when(finite).then(pl.col(pl.Float64)),
+        pl.when(pl.col("pair_key") != "").then(pl.col("pair_key")).alias("pair_key"),
+    )
+    of_file = np.repeat(np.arange(len(parts)), [len(part["uid"]) for part in parts])
+    header = pl.DataFrame(headers, schema=FROM_HEADER)[of_file]
+    return pl.concat([header, frame], how="horizontal")
+
+
+def _concatenated(parts: list) -> object:
+    if parts and isinstance(parts[0], list):
+        return [value for part in parts for value in part]
+    return np.concatenate(parts) if parts else []
+
+
+def _file(trace: TraceReader, policies: dict[int, tuple[str, ...]], measure: Measure) -> dict:
+    """Return the episodes of one file: `FROM_EPISODE` and what is measured."""
+    with _damage_told(trace):
+        episodes = trace.episodes(*EPISODE_COLUMNS)
+        measured = measure(trace, episodes)
+    acting = [policies.get(v, ("unknown", "", "")) for v in episodes["policy_version"].tolist()]
+    names = ("policy", "policy_id", "policy_path")
+    own = {name: [one[i] for one in acting] for i, name in enumerate(names)}
+    return episodes | own | {"task": episodes["task_name"]} | dict(measured)
+
+
+@contextmanager
+def _damage_told(trace: TraceReader) -> Iterator[None]:
+    """A table or column that is missing is damage of that file."""
     try:
-        with traces.reading(file) as trace:
-            return pl.DataFrame(_rows(name, trace), schema=SCHEMA, orient="row")
+        yield
     except UnknownName as error:
-        raise NotATrace(traces.paths[file], f"it is damaged ({error})") from error
+        raise NotATrace(trace.path, f"it is damaged ({error})") from error
 
 
-def _rows(name: str, trace: TraceReader) -> list[tuple]:
-    """Return one tuple per episode, in the order of `SCHEMA`."""
-    shared = {"file": name} | _header_columns(trace.header)
-    policies = _policies(trace)
-    episodes = trace.episodes(*EPISODE_COLUMNS)
+def _outcome(trace: TraceReader, episodes: Columns) -> dict[str, object]:
+    """Work out the columns of `OUTCOME`."""
     compared = trace.header.condition.role in ("baseline", "null")
     steps = trace.steps("ee_pos", "intervened", "log_prob", *(["action"] if compared else []))
-    rows = []
-    for e in range(trace.n_episodes):
-        start = int(episodes["first_step"][e])
-        span = slice(start, start + int(episodes["n_steps"][e]))
-        step_cm = step_lengths_cm(steps["ee_pos"][span], episodes["final_ee_pos"][e])
-        name, identity = policies.get(int(episodes["policy_version"][e]), ("unknown", ""))
-        row = shared | {
-            "policy": name,
-            "policy_id": identity,
-            "suite": str(episodes["suite"][e]),
-            "task_id": int(episodes["task_id"][e]),
-            "task": str(episodes["task_name"][e]),
-            "instruction": str(episodes["instruction"][e]),
-            "pair_key": str(episodes["pair_key"][e]) or None,
-            "uid": str(episodes["uid"][e]),
-            "session": int(episodes["session"][e]),
-            "success": bool(episodes["success"][e]),
-            "n_steps": int(episodes["n_steps"][e]),
-            "return": _finite(episodes["return"][e]),
-            "meed_cm": meed_cm(step_cm),
-            "step_cm": step_cm.tolist(),
-            "intervened": _mean(steps["intervened"][span]),
-            "log_prob": _mean(steps["log_prob"][span]),
-            "actions_sha256": _digest(steps["action"][span]) if compared else "",
-            "error": str(episodes["error"][e]),
-        }
-        rows.append(tuple(row[column] for column in SCHEMA))
-    return rows
+    spans = Spans.of(episodes)
+    step_cm = step_lengths_of(steps["ee_pos"], episodes["final_ee_pos"], spans)
+    log_prob = steps["log_prob"]
+    sent = spans.split(steps["action"]) if compared else []
+    return {
+        "meed_cm": spans.mean(step_cm),
+        "step_cm": spans.split(step_cm),
+        "intervened": spans.mean(steps["intervened"]),
+        "log_prob": spans.mean(log_prob, where=np.isfinite(log_prob)),
+        "actions_sha256": [_digest(a) for a in sent] if compared else [""] * len(spans.n),
+    }
 
 
-def _header_columns(header: TraceHeader) -> dict[str, object]:
+def _header_columns(file: str, header: TraceHeader) -> dict[str, object]:
+    """Return the columns of `FROM_HEADER`."""
     how = {key: value for key, value in header.likelihood.items() if not key.startswith("why")}
     likelihood = json.dumps(how, sort_keys=True)
-    columns: dict[str, object] = {
+    intervention, condition = header.intervention, header.condition
+    return {
+        "file": file,
         "run_id": header.run_id,
         "kind": header.kind,
         "created_utc": header.created_utc,
@@ -181,56 +233,41 @@ def _header_columns(header: TraceHeader) -> dict[str, object]:
         "sampler_id": hashlib.sha256(likelihood.encode()).hexdigest(),
         "K": header.K,
         "replan": header.n_action_steps,
-    }
-    intervention, condition = header.intervention, header.condition
-    columns |= {
         "role": condition.role,
         "label": condition.label,
         "prompt": condition.prompt,
         "alpha": condition.alpha,
-    }
-    if intervention is None:
-        return columns | {
-            "intervention": None,
-            "sites": None,
-            "fingerprint": "",
-            "family": "",
-            "matched_to": "",
-        }
-    return columns | {
-        "intervention": intervention.name,
-        "sites": ", ".join(
+        "intervention": intervention and intervention.name,
+        "sites": intervention
+        and ", ".join(
             f"{site.tower}.{site.layer}" + (f" x{len(site.neurons)}" if site.neurons else "")
             for site in intervention.sites
         ),
-        "fingerprint": intervention.fingerprint(),
-        "family": family(intervention),
-        "matched_to": str(intervention.provenance.get("matched_to") or ""),
+        "fingerprint": intervention.fingerprint() if intervention else "",
+        "family": family(intervention) if intervention else "",
+        "matched_to": str(intervention.provenance.get("matched_to") or "") if intervention else "",
     }
 
 
-def _policies(trace: TraceReader) -> dict[int, tuple[str, str]]:
-    """Return policy_version to (name for people, identity)."""
-    table = trace.table("policies", "policy_version", "sha256", "path")
+def _policies(traces: TraceCollection, recording: Recording) -> dict[int, tuple[str, str, str]]:
+    """Return policy_version to (name for people, identity, path); the last shard knows them all.
+
+    Weights in the middle of a training run are on no disk: the run and the update name them.
+    """
+    with traces.reading(recording.files[-1]) as trace, _damage_told(trace):
+        table = trace.table("policies", "policy_version", "update", "sha256", "path")
     found = {}
-    for version, sha256, path in zip(*table.values(), strict=True):
+    for version, update, sha256, path in zip(*table.values(), strict=True):
         name = str(path).rstrip("/").rsplit("/", 1)[-1] or "policy"
-        label = f"{name}@{sha256[:8]}" if sha256 else name
-        found[int(version)] = (label, str(sha256) or str(path))
+        label, identity = f"{name}@{sha256[:8]}" if sha256 else name, str(sha256) or str(path)
+        if not identity and recording.header.kind == "grpo":
+            label = identity = f"{recording.header.run_id} update {update}"
+        found[int(version)] = (label, identity, str(path))
     return found
 
 
 def _digest(actions: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(actions).tobytes()).hexdigest()
-
-
-def _mean(values: np.ndarray) -> float | None:
-    known = values[np.isfinite(values)]
-    return float(known.mean()) if known.size else None
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None
 
 
 def _counted(number: int, what: str) -> str:

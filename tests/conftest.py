@@ -35,7 +35,10 @@ def steer(alpha=8.0, name="fast", layer=1, neurons=(0, 2), **provenance):
 
 
 def episode(pair, step_cm, success=False, **columns):
-    """An episode moving along x by the given lengths [cm], one a control step."""
+    """An episode moving along x by the given lengths [cm], one a control step.
+
+    `steps` replaces columns of steps/, other names columns of episodes/.
+    """
     return {"pair": pair, "step_cm": step_cm, "success": success} | columns
 
 
@@ -48,6 +51,7 @@ def record(run_id, number, chosen, steered):
     intervened = chosen.pop("intervened", steered)
     log_prob = chosen.pop("log_prob", 0.5)
     action = chosen.pop("action", 0.0)
+    own_steps = chosen.pop("steps", {})
     columns = {
         "uid": f"{run_id}/u00000/g0000/a00/m{number:03d}",
         "policy_version": 0,
@@ -89,6 +93,7 @@ def record(run_id, number, chosen, steered):
         "tokens": np.zeros((n, W), int),
         "token_mask": np.ones((n, W), bool),
     }
+    steps |= {name: np.asarray(values) for name, values in own_steps.items()}
     activations = {SITE.name: chosen.pop("ffn_act", np.ones((n, 4), np.float32))}
     return EpisodeRecord(columns | chosen, steps, decisions, activations)
 
@@ -105,17 +110,23 @@ def write(
     sha256="ab" * 32,
     policy_path="models/smolvla-tabletop",
     prompt=UNCHANGED,
+    suite=(("name", "tabletop"),),
+    kind="record",
+    tables=(),
     finish=True,
 ):
-    """Write one trace; `finish=False` leaves it as a crash would."""
+    """Write one trace; `finish=False` leaves it as a crash would.
+
+    `tables` has columns of groups/, advantages/ and updates/.
+    """
     run_id = run_id or path.stem
     header = TraceHeader(
         run_id=run_id,
-        kind="record",
+        kind=kind,
         created_utc=created_utc,
         intervention=intervention,
         prompt=prompt,
-        suite={"name": "tabletop"},
+        suite=dict(suite),
         versions={"numpy": np.__version__},
         likelihood={"name": sampler},
         n_action_steps=replan,
@@ -127,6 +138,8 @@ def write(
     )
     writer = TraceWriter(path, header, [SITE], keep_chain=False)
     writer.write_policy(policy_version=0, update=0, sha256=sha256, path=policy_path)
+    for table, columns in dict(tables).items():
+        writer.append(table, columns)
     for number, chosen in enumerate(episodes):
         writer.write_episode(record(run_id, number, chosen, intervention is not None))
     if finish:

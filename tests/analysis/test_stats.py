@@ -9,12 +9,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from analysis.stats import (
+    LARGE,
     MIN_PAIRS,
     bootstrap_ci,
+    fisher_exact,
     holm,
     paired_difference,
     paired_success,
     sign_flip_p,
+    success_gap,
     wilson,
 )
 
@@ -215,3 +218,29 @@ def test_holm_never_lowers_a_p_and_keeps_their_order(p_values):
     assert [adjusted[i] for i in order] == sorted(adjusted)
     assert max(adjusted) <= 1.0
     assert min(adjusted) == min(1.0, len(p_values) * min(p_values))
+
+
+def test_large_samples_are_what_drawing_would_give():
+    rng = np.random.default_rng(0)
+    values = rng.exponential(2.0, LARGE + 1)  # skewed, so that BCa is not symmetric
+    drawn = bootstrap_ci(values[:-1], resamples=40_000)
+    written = bootstrap_ci(values)
+    width = drawn[1] - drawn[0]
+    assert written == pytest.approx(drawn, abs=0.03 * width)
+    shifted = rng.normal(0.06, 1.0, LARGE + 1)
+    assert sign_flip_p(shifted) == pytest.approx(sign_flip_p(shifted[:-1]), abs=0.02)
+    assert sign_flip_p(np.zeros(LARGE + 1)) == 1
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.data())
+def test_fisher_is_scipys(n_a, n_b, data):
+    a, b = data.draw(st.integers(0, n_a)), data.draw(st.integers(0, n_b))
+    expected = scipy.stats.fisher_exact([[a, n_a - a], [b, n_b - b]]).pvalue
+    assert fisher_exact(a, n_a, b, n_b) == pytest.approx(expected)
+
+
+def test_newcombes_independent_example():
+    """56/70 against 48/80: Newcombe 1998, Table II (a), method 10."""
+    gap, interval = success_gap(56, 70, 48, 80)
+    assert gap == pytest.approx(0.2)
+    assert interval == pytest.approx((0.0524, 0.3339), abs=5e-5)

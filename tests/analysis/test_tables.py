@@ -37,6 +37,7 @@ def test_one_row_per_episode_with_every_column(traces, tmp_path):
         "created_utc": "2026-01-01T00:00:00Z",
         "policy": "smolvla-tabletop@abababab",
         "policy_id": "ab" * 32,
+        "policy_path": "models/smolvla-tabletop",
         "suite": "tabletop",
         "task_id": 0,
         "task": "lift",

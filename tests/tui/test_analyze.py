@@ -193,18 +193,145 @@ def test_bad_input_is_one_line_and_exit_2(kind, args, traces, tmp_path, capsys):
     assert "\x1b" not in err
 
 
-def test_it_imports_nothing_heavy(traces, tmp_path):
+@pytest.mark.parametrize("args", [[], ["--table", "motion"]])
+def test_it_imports_nothing_heavy(args, traces, tmp_path):
     """The whole command in a fresh process; how long it takes is in tests/benchmarks."""
     for name, intervention in (("base", None), ("fast", traces.steer())):
         arm = [traces.episode(f"p{i}", [math.sin(i) + 2] * 300) for i in range(20)]
         traces.write(tmp_path / f"{name}.h5", arm, intervention)
     code = (
         "import sys, tui.cli\n"
-        f"assert tui.cli.run(['analyze', '--json', {str(tmp_path)!r}]) == 0\n"
+        f"assert tui.cli.run(['analyze', '--json', {str(tmp_path)!r}, *sys.argv[1:]]) == 0\n"
         "heavy = [m for m in ('torch', 'sklearn', 'scipy', 'textual', 'rich', 'engine')"
         " if m in sys.modules]\n"
         "assert not heavy, heavy"
     )
-    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
+    command = [sys.executable, "-P", "-c", code, *args]
+    done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    assert len(json.loads(done.stdout)["conditions"]) == 2
+    found = json.loads(done.stdout)
+    assert len(found["conditions"] if not args else found["tables"]["motion"]) >= 2
+
+
+TUNED = {"sha256": "cd" * 32, "policy_path": "runs/a/checkpoints/000040/pretrained_model"}
+HZ = (("name", "tabletop"), ("control_hz", 20))
+
+
+@pytest.fixture
+def study(traces, tmp_path):
+    """A folder with base and fine-tuned policy, steered and random arms, and a training trace."""
+    folder = tmp_path / "traces"
+    random = {"control": "random", "matched_to": "f"}
+    steers = [None, traces.steer()]
+    steers += [traces.steer(name=f"random {i} for fast", neurons=(i, 3), **random) for i in (0, 1)]
+    for policy, settings in (("base", {}), ("tuned", TUNED)):
+        for number, intervention in enumerate(steers):
+            arm = [
+                traces.episode(f"p{i}", [1 + 0.1 * i + number] * 12, success=i % 3 > 0)
+                for i in range(12)
+            ]
+            path = folder / f"{policy}-{number}.h5"
+            traces.write(path, arm, intervention, suite=HZ, **settings)
+    group = {"update": 0, "group": 0, "policy_version": 0, "task_id": 0, "init_state": 1}
+    group |= {"scene_seed": 1, "n_members": 2, "n_success": 1, "return_mean": 0.5}
+    group |= {"return_std": 0.7, "accepted": True}
+    arm = [traces.episode("u0", [1.0])]
+    tables = {"groups": {name: [value] for name, value in group.items()}}
+    nameless = {"sha256": "", "policy_path": ""}  # weights of an update are on no disk
+    path = folder / "update-000000.h5"
+    traces.write(path, arm, kind="grpo", suite=HZ, tables=tables, **nameless)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("table", "shown"),
+    [
+        ("motion", ["fast α=8, against the baseline", "SPARC", "2 random clusters for fast α=8"]),
+        ("motion", ["baseline, against the base policy", "1.55 [1.36, 1.74]"]),
+        ("safety", ["force max, N", "fast α=8, against the base policy", "clipped, %"]),
+        ("training", ["8/12", "67%", "McNemar", "0 won", "0 lost"]),
+        ("advantages", ["run update-000000", "1 drawn; 0 always, 0 never, 1 mixed", "0.500"]),
+    ],
+)
+def test_the_other_tables_fit_80_columns(table, shown, study, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    assert cli.run(["analyze", str(study), "--table", table]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    lines = [line.rstrip() for line in out.splitlines()]
+    assert max(map(len, lines)) <= 80
+    text = "\n".join(lines)
+    assert [part for part in shown if part not in text] == []
+    assert "…" not in text
+    assert "nan" not in text.lower()
+
+
+@pytest.mark.parametrize("table", ["motion", "safety", "training", "advantages"])
+def test_their_json_is_strict_and_ignores_the_order_of_files(table, study, capsys):
+    files = [str(path) for path in sorted(study.glob("*.h5"))]
+    outputs = set()
+    for order in (files, files[::-1], [str(study)]):
+        assert cli.run(["analyze", "--table", table, "--json", *order]) == 0
+        outputs.add(capsys.readouterr().out)
+    (out,) = outputs
+    report = json.loads(out, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert list(report) == ["schema", "table", "tables", "notes"]
+    assert (report["schema"], report["table"]) == (1, table)
+    assert all(isinstance(note, str) for note in report["notes"])
+
+
+def test_every_table_is_written_and_nothing_is_overwritten(study, tmp_path, capsys):
+    out = tmp_path / "tables"
+    assert cli.run(["analyze", str(study), "--out", str(out)]) == 0
+    text, err = capsys.readouterr()
+    assert "MEED cm/step" in text  # the main table is printed as ever
+    assert err == f"wrote 13 tables to {out}\n"
+    names = {path.name for path in out.iterdir()}
+    assert {"motion.csv", "motion.parquet", "training_tasks.csv", "notes.txt"} <= names
+    before = (out / "motion.csv").read_bytes()
+    assert cli.run(["analyze", str(study), "--out", str(out)]) == 2
+    assert "already exists" in capsys.readouterr().err
+    assert cli.run(["analyze", str(study), "--out", str(out), "--force"]) == 0
+    assert (out / "motion.csv").read_bytes() == before
+    (tmp_path / "mine").mkdir()
+    assert cli.run(["analyze", str(study), "--out", str(tmp_path / "mine"), "--force"]) == 2
+    assert "is a folder that no export made" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("args", "said"),
+    [
+        (["--table", "motoin"], "unknown table 'motoin'; did you mean motion?"),
+        (
+            ["--table", "training", "--base", "nobody"],
+            "unknown base policy 'nobody'; available: pretrained_model@",
+        ),
+        (["--table", "motion", "--horizon", "0"], "--horizon"),
+    ],
+)
+def test_what_cannot_be_asked_is_one_line(args, said, study, capsys):
+    assert cli.run(["analyze", str(study), *args]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    assert said in err
+
+
+def test_base_and_horizon_are_heard(study, capsys):
+    chosen = ["--table", "training", "--base", "pretrained_model", "--json"]
+    assert cli.run(["analyze", str(study), *chosen]) == 0
+    rows = json.loads(capsys.readouterr().out)["tables"]["training_tasks"]
+    assert {row["base"] for row in rows} == {"pretrained_model@cdcdcdcd"}
+    assert cli.run(["analyze", str(study), "--table", "motion", "--horizon", "12", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)["tables"]["motion"]
+    assert {row["n"] for row in rows if row["measure"] == "meed_first_cm"} == {12}
+
+
+@pytest.mark.parametrize("table", ["motion", "safety", "training", "advantages"])
+def test_no_table_stumbles_over_an_empty_trace(table, traces, tmp_path, capsys):
+    path = traces.write(tmp_path / "a.h5", [])
+    assert cli.run(["analyze", "--table", table, str(path)]) == 0
+    assert "in these files" in capsys.readouterr().out
+    assert cli.run(["analyze", "--table", table, "--json", str(path)]) == 0
+    assert json.loads(capsys.readouterr().out)["table"] == table

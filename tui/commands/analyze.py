@@ -1,24 +1,28 @@
 """`vla-trace analyze FILES`: one row a condition, with what makes each number true."""
 
+from collections.abc import Sequence
 from itertools import groupby
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from tui.terminal import Exit, one_line, to_json
+from traces.errors import UnknownName
+from tui.terminal import Exit, one_line, to_json, write_text
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
     from analysis.outcome import Condition, Family, Interval, Report
+    from analysis.report_tables import Options
+
+TABLES = ("outcome", "motion", "safety", "training", "advantages")
 
 
-@click.command(name="analyze")
-@click.argument("files", nargs=-1, required=True)
-@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(files: tuple[str, ...], as_json: bool) -> Exit:
-    """Compare the conditions recorded in FILES: traces, folders or "quoted/*.h5" patterns.
+@click.command(
+    name="analyze",
+    help="""Compare the conditions recorded in FILES: traces, folders or "quoted/*.h5" patterns.
 
     One row a condition: episodes, success with its Wilson interval, MEED (mean end-effector
     displacement, cm per control step) with its bootstrap interval, and the paired difference to
@@ -26,7 +30,48 @@ def command(files: tuple[str, ...], as_json: bool) -> Exit:
     both of a pair have. Intervals are 95 %. Below the table, what speaks for the concept: its rank
     among random clusters, and whether the null control changed nothing. Random clusters share a
     row; --json has each.
-    """
+
+    \b
+    --table motion      MEED per phase, path, smoothness, gripper, time to success
+    --table safety      contact and force, limits, clipped actions, drops
+    --table training    fine-tuned policies beside the base, task by task
+    --table advantages  groups, advantages, drift and value, from traces of training
+
+    docs/analysis.md defines every number.
+    """,
+)
+@click.argument("files", nargs=-1, required=True)
+@click.option("--table", default="outcome", show_default=True, metavar="|".join(TABLES))
+@click.option("--base", default="", metavar="NAME|FILE", help="Policy that others were tuned from.")
+@click.option("--horizon", type=click.IntRange(1), metavar="STEPS", help="Of fixed-horizon MEED.")
+@click.option("--out", metavar="FOLDER", help="Write every table there, as Parquet and CSV.")
+@click.option("--force", is_flag=True, help="Replace an earlier FOLDER of tables.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    files: tuple[str, ...],
+    table: str,
+    base: str,
+    horizon: int | None,
+    out: str | None,
+    force: bool,
+    as_json: bool,
+) -> Exit:
+    """Print one table, after writing all of them where that is asked for."""
+    if table not in TABLES:
+        raise UnknownName("table", table, TABLES)
+    if out is not None:
+        _write(files, base, horizon, Path(out).expanduser(), force)
+    if table != "outcome":
+        from analysis.report_tables import tables
+
+        found = tables(table, files, _options(base, horizon))
+        if as_json:
+            click.echo(to_json(found.to_dict(table)))
+        else:
+            from tui.commands.analyze_tables import print_tables
+
+            print_tables(table, found)
+        return Exit.OK
     from analysis.outcome import analyse
 
     report = analyse(files)
@@ -35,6 +80,26 @@ def command(files: tuple[str, ...], as_json: bool) -> Exit:
     else:
         _print(report)
     return Exit.OK
+
+
+def _options(base: str, horizon: int | None) -> "Options":
+    from analysis.report_tables import Options
+
+    return Options(base) if horizon is None else Options(base, horizon)
+
+
+def _write(files: Sequence[str], base: str, horizon: int | None, out: Path, force: bool) -> None:
+    """Write every table into a folder that gets its name when it is whole."""
+    from analysis.report_tables import tables, write_tables
+    from traces.catalog import find_traces
+    from traces.export.target import MARK, fresh
+
+    with fresh(out, find_traces(files), force=force) as folder:
+        options = _options(base, horizon)
+        names = write_tables(folder, {name: tables(name, files, options) for name in TABLES})
+        made_by = {"made_by": "vla-trace analyze", "files": sorted(files), "tables": names}
+        write_text(folder / MARK, to_json(made_by))
+    click.echo(f"wrote {len(names)} tables to {one_line(out)}", err=True)
 
 
 def _print(report: "Report") -> None:
