@@ -112,7 +112,9 @@ def _one_of(kind: str, value: str, names: tuple[str, ...]) -> None:
 TRAINING_SCENES = range(10_000, 100_000)
 """scene seeds of training; evaluation lies below, behaviour cloning above"""
 
-LIKELIHOODS = ("flow-sde", "flow-noise", "gaussian")
+LEARNING_RATES = {"flow-sde": 1e-4, "flow-noise": 6e-5, "gaussian": 6e-5}
+"""The less noise a step has, the smaller the change of its mean that the clip allows."""
+LIKELIHOODS = tuple(LEARNING_RATES)
 TRAINED = ("expert", "lora", "full")
 ADVANTAGES = ("group", "rloo", "state")
 RATIOS = ("row", "chunk")
@@ -164,7 +166,8 @@ class TrainConfig:
     train: str = "full"
     """which weights learn: the action expert, low-rank additions everywhere, or all"""
     lora_rank: int = 16
-    lr: float = 1e-4
+    lr: float | None = None
+    """None: that of the likelihood, see `LEARNING_RATES`"""
     warmup: int = 20
     """optimizer steps over which the learning rate rises; Adam's first steps are its largest"""
     lr_end: float = 0.1
@@ -201,6 +204,9 @@ class TrainConfig:
     """trackers that are shown the metrics, too"""
 
     def __post_init__(self) -> None:
+        _one_of("likelihood", self.likelihood, LIKELIHOODS)
+        if self.lr is None:
+            object.__setattr__(self, "lr", LEARNING_RATES[self.likelihood])
         for name in ("tasks", "mirror"):  # lists in config.yaml
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
@@ -212,7 +218,6 @@ class TrainConfig:
             _at_least(name, getattr(self, name), 0)
         _at_least("checkpoint_every", self.checkpoint_every, 1)
         _at_least("group_size", self.group_size, 2)
-        _one_of("likelihood", self.likelihood, LIKELIHOODS)
         _one_of("part to train", self.train, TRAINED)
         _one_of("level of ratios", self.ratio, RATIOS)
         _one_of("advantage", self.advantage, ADVANTAGES)

@@ -95,7 +95,8 @@ def record(run_id, number, chosen, steered):
     }
     steps |= {name: np.asarray(values) for name, values in own_steps.items()}
     activations = {SITE.name: chosen.pop("ffn_act", np.ones((n, 4), np.float32))}
-    return EpisodeRecord(columns | chosen, steps, decisions, activations)
+    frames = chosen.pop("frames", None)
+    return EpisodeRecord(columns | chosen, steps, decisions, activations, frames=frames)
 
 
 def write(
@@ -136,7 +137,8 @@ def write(
         Z=Z,
         language_length=W,
     )
-    writer = TraceWriter(path, header, [SITE], keep_chain=False)
+    cameras = sorted({camera for one in episodes for camera in one.get("frames", ())})
+    writer = TraceWriter(path, header, [SITE], keep_chain=False, cameras=cameras)
     writer.write_policy(policy_version=0, update=0, sha256=sha256, path=policy_path)
     for table, columns in dict(tables).items():
         writer.append(table, columns)

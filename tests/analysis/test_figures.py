@@ -3,7 +3,7 @@
 import pytest
 
 from analysis.controls import family
-from analysis.figures import by_condition, by_size, dose_response, draw
+from analysis.figures import by_condition, by_size, dose_response, draw, overview
 from analysis.outcome import analyse
 
 N = 6
@@ -74,6 +74,7 @@ def test_the_same_report_gives_the_same_bytes(swept, tmp_path):
     one = draw(analyse(swept), tmp_path / "one")
     other = draw(analyse(swept[::-1]), tmp_path / "other")
     assert [path.name for path in one] == [
+        "overview.svg",
         "dose-response.svg",
         "cluster-size.svg",
         "conditions.svg",
@@ -82,5 +83,17 @@ def test_the_same_report_gives_the_same_bytes(swept, tmp_path):
         assert a.read_bytes() == b.read_bytes()
 
 
-def test_nothing_to_draw_draws_nothing(paired, tmp_path):
-    assert draw(analyse(paired), tmp_path / "none") == []
+def test_nothing_to_draw_draws_nothing(traces, tmp_path):
+    empty = traces.write(tmp_path / "empty.h5", [])
+    assert draw(analyse([empty]), tmp_path / "none") == []
+
+
+def test_the_overview_has_every_condition_but_random_clusters(swept):
+    report = analyse(swept)
+    success, meed, change = overview(report).axes
+    shown = [c for c in report.conditions if c.role != "random"]
+    labels = [text.get_text() for text in success.get_yticklabels()]
+    assert labels == [f"{c.label} (n {c.episodes})" for c in shown]
+    dots = [line.get_xdata()[0] for line in meed.lines if line.get_marker() == "o"]
+    assert dots == [c.meed_cm for c in shown if c.meed_cm is not None]
+    assert len(change.lines) == 1 + 2 * sum(c.delta_ci is not None for c in shown)  # and zero

@@ -23,6 +23,12 @@ def test_an_unseen_state_has_the_weight_of_the_prior():
     np.testing.assert_allclose(curriculum({}, ["0", "1", "2"]), 1 / 3)
 
 
+def test_each_likelihood_has_its_own_learning_rate():
+    assert TrainConfig().lr == 1e-4
+    assert TrainConfig(likelihood="flow-noise").lr < 1e-4
+    assert TrainConfig(likelihood="flow-noise", lr=1e-4).lr == 1e-4
+
+
 BAD = [
     ({"group_size": 1}, "group_size must be at least 2"),
     ({"likelihood": "flow-sd"}, "flow-sde"),

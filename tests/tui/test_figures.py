@@ -12,12 +12,13 @@ def test_pictures_are_named_on_stdout(traces, tmp_path, capsys):
     out = tmp_path / "pictures"
     assert cli.run(["figures", str(tmp_path), "-o", str(out), "--png"]) == 0
     printed = capsys.readouterr().out.split()
-    assert printed == [str(out / "dose-response.png")]
+    assert printed == [str(out / "overview.png"), str(out / "dose-response.png")]
     assert (out / "dose-response.png").read_bytes().startswith(b"\x89PNG")
 
 
-def test_nothing_to_draw_is_said(paired, tmp_path, capsys):
-    assert cli.run(["figures", *map(str, paired), "-o", str(tmp_path / "x")]) == 0
+def test_nothing_to_draw_is_said(traces, tmp_path, capsys):
+    empty = traces.write(tmp_path / "empty.h5", [])
+    assert cli.run(["figures", str(empty), "-o", str(tmp_path / "x")]) == 0
     printed = capsys.readouterr()
     assert (printed.out, printed.err.startswith("nothing to draw")) == ("", True)
 

@@ -35,7 +35,7 @@ def filmed(traces, tmp_path):
     """Eight pairs with pictures; of the steered ones half fail."""
     base, fast = [], []
     for i in range(8):
-        frames = {"frames": {"agentview": [png(20 * t) for t in range(4)]}}
+        frames = {"frames": {"agentview": (range(4), [png(20 * t) for t in range(4)])}}
         base.append(traces.episode(f"p{i}", [1.0 + 0.1 * i] * 4, success=True, **frames))
         fast.append(traces.episode(f"p{i}", [1.4 + 0.1 * i] * 4, success=i % 2 == 0, **frames))
     return [
