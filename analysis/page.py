@@ -16,13 +16,13 @@ body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; m
        max-width: 60rem; padding: 1rem; overflow-wrap: break-word; }
 h1 { font-size: 1.6rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.2rem 0 .4rem; }
 p.about, figcaption { color: #555; font-size: .9rem; margin: .2rem 0 .8rem; }
-.scroll { overflow-x: auto; }
+.scroll { overflow-x: auto; margin: .8rem 0; }
 table { border-collapse: collapse; font-size: .85rem; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .6rem; text-align: right; border-bottom: 1px solid #ddd;
          white-space: nowrap; }
 th { border-bottom: 2px solid #888; } th:first-child, td:first-child { text-align: left; }
 figure { margin: 1rem 0; } img { max-width: 100%; height: auto; }
-.side { display: flex; flex-wrap: wrap; gap: 1rem; } .side figure { margin: 0; }
+.side { display: flex; flex-wrap: wrap; gap: 1rem; } .side figure { margin: 0; flex: 0 1 16rem; }
 .side img { image-rendering: pixelated; width: 16rem; }
 pre { background: #f4f4f4; padding: .7rem; overflow-x: auto; font-size: .8rem; }
 li { margin: .2rem 0; }

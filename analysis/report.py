@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from analysis import motion_table, safety_table
 from analysis.figures import FIGURES, drawn
 from analysis.films import films
 from analysis.outcome import Condition, Report, analyse
@@ -26,8 +27,10 @@ ABOUT = {
     "control step, with bootstrap intervals; differences over pairs of episodes that share scene "
     "and denoising noise, with sign-flip p, corrected by Holm where several are tested.",
     "training": "Fine-tuned policies beside the policy they came from, on the same scenes.",
-    "motion": "How the hand moves. Means over episodes; differences over pairs.",
-    "safety": "Contact, forces, limits, clipped actions and drops.",
+    "motion": "How the hand moves: means over episodes, then differences over pairs, with bootstrap "
+    "intervals. MEED in cm a control step; docs/analysis.md defines every measure.",
+    "safety": "Contact, forces, limits, clipped actions and drops: shares of control steps, newtons, "
+    "counts an episode.",
     "advantages": "What training had to learn from.",
 }
 TITLES = {
@@ -44,7 +47,11 @@ SHOWN = {
     "advantages": ("updates",),
 }
 """Frames of each table that are on the page; `analyze --out` writes all."""
+MEASURES = {"motion": motion_table.MEASURES, "safety": safety_table.MEASURES}
+"""Tables with one row a measure, and what the measures are called."""
 MANY_ROWS = 60
+HIDDEN = {"policy_id", "fingerprint", "sampler", "K", "replan"}
+"""Columns for machines, or told elsewhere."""
 
 
 def report_page(paths: Sequence[Path | str], command: str, options: Options | None = None) -> str:
@@ -81,8 +88,8 @@ FILMED = (
 
 
 def _outcome(report: Report) -> Iterable[str]:
-    headers = ("condition", "setting", "n", "success", "MEED [cm/step]", "difference [cm/step]")
-    headers += ("pairs", "p", "p (Holm)")
+    headers = ("condition", "n", "success", "MEED [cm/step]", "difference [cm/step]", "pairs", "p")
+    headers += ("p (Holm)", "setting")
     if report.conditions:
         yield table(headers, map(_condition, report.conditions))
 
@@ -91,7 +98,6 @@ def _condition(c: Condition) -> tuple[object, ...]:
     where = f"{c.policy}, {c.suite} {c.task}, {c.sampler}, K {c.K}, replan {c.replan}"
     return (
         c.label if c.sites is None else f"{c.label} ({c.sites})",
-        where,
         c.episodes,
         _estimate(c.success_rate, c.success_ci, "{:.0%}".format),
         _estimate(c.meed_cm, c.meed_ci, "{:.3f}".format),
@@ -99,6 +105,7 @@ def _condition(c: Condition) -> tuple[object, ...]:
         c.n_pairs or None,
         _p(c.p_value),
         _p(c.p_holm),
+        where,
     )
 
 
@@ -121,12 +128,47 @@ def _figures(report: Report) -> Iterable[str]:
 
 def _tables(name: str, part: Tables) -> Section:
     shown = [part.frames[frame] for frame in SHOWN[name] if not part.frames[frame].is_empty()]
-    return Section(TITLES[name], ABOUT[name], tuple(map(_frame, shown)))
+    if name in MEASURES:
+        made = [html for frame in shown for html in _measures(frame, MEASURES[name])]
+    else:
+        made = map(_frame, shown)
+    return Section(TITLES[name], ABOUT[name], tuple(made))
+
+
+def _measures(frame: pl.DataFrame, labels: dict[str, str]) -> Iterable[str]:
+    """Means, then differences: one row a measure, one column a condition that is not random."""
+    rows = [row for row in frame.to_dicts() if row["role"] != "random"]
+    told = [k for k in ("label", "policy", "task") if k == "label" or frame[k].n_unique() > 1]
+    for against in ("", "baseline", "base"):
+        columns: dict[tuple, dict[str, str]] = {}
+        for row in rows:
+            if not against:
+                cell = _between(row["mean"], row["mean_low"], row["mean_high"], "")
+            elif row["against"] != against or row["difference"] is None:
+                continue
+            else:
+                cell = _between(
+                    row["difference"], row["difference_low"], row["difference_high"], "+"
+                )
+                cell += f" (n {row['n_pairs']}, p {_p(row['p_value']) or 'unknown'})"
+            columns.setdefault(tuple(row[k] for k in told), {})[row["measure"]] = cell
+        if columns:
+            first = f"difference to the {against}" if against else "mean"
+            heads = [first, *(", ".join(key) for key in columns)]
+            lines = [[label, *(c.get(m) for c in columns.values())] for m, label in labels.items()]
+            yield table(heads, lines)
+
+
+def _between(value: float, low: float | None, high: float | None, sign: str) -> str:
+    if low is None:
+        return f"{value:{sign}.3g}"
+    return f"{value:{sign}.3g} [{low:{sign}.3g}, {high:{sign}.3g}]"
 
 
 def _frame(frame: pl.DataFrame) -> str:
     """A frame without columns that say the same, or nothing, in every row."""
     told = [c for c in frame.columns if frame.height == 1 or frame[c].n_unique() > 1]
+    told = [c for c in told if c not in HIDDEN]
     told = [c for c in told if frame[c].null_count() < frame.height]
     rows = frame.select(told).head(MANY_ROWS)
     text = table([c.replace("_", " ") for c in told], (map(_cell, row) for row in rows.rows()))
