@@ -27,10 +27,10 @@ ABOUT = {
     "control step, with bootstrap intervals; differences over pairs of episodes that share scene "
     "and denoising noise, with sign-flip p, corrected by Holm where several are tested.",
     "training": "Fine-tuned policies beside the policy they came from, on the same scenes.",
-    "motion": "How the hand moves: means over episodes, then differences over pairs, with bootstrap "
-    "intervals. MEED in cm a control step; docs/analysis.md defines every measure.",
-    "safety": "Contact, forces, limits, clipped actions and drops: shares of control steps, newtons, "
-    "counts an episode.",
+    "motion": "How the hand moves: means over episodes, then differences over pairs, with "
+    "bootstrap intervals. MEED in cm a control step; docs/analysis.md defines every measure.",
+    "safety": "Contact, forces, limits, clipped actions and drops: shares of control steps, "
+    "newtons, counts an episode.",
     "advantages": "What training had to learn from.",
 }
 TITLES = {
