@@ -141,7 +141,7 @@ def _steps_to_success(trace: TraceReader, episodes: Columns) -> np.ndarray:
     return found
 
 
-def _profiles(step_cm: np.ndarray, spans: Spans, hz: float | None) -> list[np.ndarray | None]:
+def _profiles(step_cm: np.ndarray, spans: Spans, hz: float | None) -> list[list[float] | None]:
     """(E,) profiles of `BINS` speeds [cm/s]; None without steps, pose or control rate.
 
     Speed within a bin is the distance moved in it over its duration; a bin may hold parts of steps.
@@ -157,7 +157,7 @@ def _profiles(step_cm: np.ndarray, spans: Spans, hz: float | None) -> list[np.nd
     after = np.where(part > 0, travelled[row + 1], travelled[row])
     at = travelled[row] + part * (after - travelled[row])
     speed = np.diff(at, axis=1) * (BINS * hz / np.maximum(spans.n, 1))[:, None]
-    return [one if ok else None for one, ok in zip(speed, known, strict=True)]
+    return [one if ok else None for one, ok in zip(speed.tolist(), known, strict=True)]
 
 
 def _unknown(spans: Spans) -> np.ndarray:
