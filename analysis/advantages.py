@@ -13,6 +13,7 @@ import polars as pl
 
 from analysis.conditions import count_of
 from analysis.stats import wilson
+from analysis.tables import HUGE
 from traces.collection import TraceCollection, open_traces
 from traces.errors import NotATrace
 from traces.schema import TABLES
@@ -155,7 +156,7 @@ def _read(traces: TraceCollection, name: str) -> pl.DataFrame:
     own = {name: [header[place] for header in headers] for place, name in enumerate(names)}
     origin = {name: np.array(values, str)[file] for name, values in own.items()}
     frame = pl.DataFrame(origin | columns)
-    return frame.with_columns(pl.when(pl.col(pl.Float64).is_finite()).then(pl.col(pl.Float64)))
+    return frame.with_columns(pl.when(pl.col(pl.Float64).abs() < HUGE).then(pl.col(pl.Float64)))
 
 
 def _credible(groups: pl.DataFrame) -> pl.DataFrame:
@@ -184,7 +185,7 @@ def _log_probs(traces: TraceCollection) -> pl.DataFrame:
             found["run_id"].append(np.full(len(found["update"][-1]), trace.header.run_id))
     schema = {"run_id": pl.String, "update": pl.Int32, "log_prob": pl.Float64}
     columns = {name: np.concatenate(parts) if parts else [] for name, parts in found.items()}
-    frame = pl.DataFrame(columns, schema=schema).filter(pl.col("log_prob").is_finite())
+    frame = pl.DataFrame(columns, schema=schema).filter(pl.col("log_prob").abs() < HUGE)
     return frame.group_by("run_id", "update").agg(pl.col("log_prob").sort().mean())
 
 

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import ArrayLike
 
-from analysis.stats import RESAMPLES, Interval
+from analysis.stats import LARGE, RESAMPLES, Interval
 
 
 def interquartile_mean(scores: ArrayLike) -> float | np.ndarray:
@@ -56,6 +56,29 @@ def stratified_interval(
     rng = np.random.default_rng(seed)
     scores = np.stack([_resampled(outcomes, resamples, rng) for outcomes in tasks], axis=-1)
     low, high = np.quantile(statistic(scores), [0.5 - level / 2, 0.5 + level / 2])
+    return float(low), float(high)
+
+
+def stratified_mean_interval(
+    tasks: Sequence[np.ndarray], level: float = 0.95, *, resamples: int = RESAMPLES, seed: int = 0
+) -> Interval:
+    """Percentile bootstrap interval of the mean of task means.
+
+    Args:
+        tasks: per task, (n,) values of its episodes, at least one; beyond `LARGE` of them resampled
+            means are drawn from their normal law.
+        level: coverage.
+        resamples: bootstrap resamples.
+        seed: of the bootstrap.
+    """
+    rng, total = np.random.default_rng(seed), np.zeros(resamples)
+    for values in map(np.sort, tasks):
+        n = len(values)
+        if n > LARGE:
+            total += rng.normal(values.mean(), values.std() / np.sqrt(n), resamples)
+        else:
+            total += values[rng.integers(0, n, size=(resamples, n))].mean(axis=1)
+    low, high = np.quantile(total / len(tasks), [0.5 - level / 2, 0.5 + level / 2])
     return float(low), float(high)
 
 

@@ -9,11 +9,13 @@ A condition is compared with up to two others, pair by pair (same scene, same no
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 
+from analysis.aggregate import stratified_mean_interval
 from analysis.base_policy import base_policy, why_no_base
 from analysis.conditions import by_key, count_of, name_of, without_errors
-from analysis.stats import MIN_PAIRS, bootstrap_ci, holm, paired_difference
+from analysis.stats import MIN_PAIRS, bootstrap_ci, holm, paired_difference, sign_flip_p
 from analysis.tables import CONDITION, SETTING, EpisodeTable
 from traces.condition import CONTROLS
 
@@ -58,21 +60,28 @@ def summarise(table: EpisodeTable, measures: Mapping[str, str], base: str = "") 
 
     Returns:
         One row per condition, measure and comparison: what says which (`ABOUT`) and `SUMMARY`. A
-        measure that no episode of a condition has gives no row but a note.
+        measure that no episode of a condition has gives no row but a note. A condition of several
+        tasks has rows over all of them too, without `task_id`: see `over_tasks`.
     """
     notes = list(table.notes)
     frame = without_errors(table.frame, notes)
     base_id = base_policy(frame, base, notes)
-    rows, missing = [], {}
+    rows, missing, tasks = [], {}, {}
     for group, against, other in arms(frame, base_id, notes):
         about = {name: group[name][0] for name in ABOUT}
         pairs = _pairs(group, other, against, list(measures), notes)
+        same = tuple(value for name, value in about.items() if not name.startswith("task"))
+        tasks.setdefault((same, against), (about, []))[1].append((group, pairs))
         for measure in measures:
             row = _row(group, pairs, measure)
             if row["n"]:
                 rows.append(about | {"measure": measure, "against": against} | row)
             else:
                 missing.setdefault(measure, []).append(name_of(about))
+    for (_, against), (about, parts) in tasks.items():
+        about = about | {"task_id": None, "task": f"all {len(parts)} tasks", "against": against}
+        for measure in measures if len(parts) > 1 else ():
+            rows += [about | {"measure": measure} | row for row in over_tasks(parts, measure)]
     notes += [
         f"{measures[measure]}: no episode has it in {_some(list(dict.fromkeys(names)))}"
         for measure, names in missing.items()
@@ -84,6 +93,41 @@ def summarise(table: EpisodeTable, measures: Mapping[str, str], base: str = "") 
         notes.append(f"Holm corrects p for the {len(tested)} tests here that are no control's")
     schema = {name: frame.schema[name] for name in ABOUT} | SUMMARY
     return Summary(pl.DataFrame(rows, schema=schema), tuple(notes))
+
+
+def over_tasks(
+    parts: list[tuple[pl.DataFrame, pl.DataFrame | None]], measure: str
+) -> Iterator[dict[str, object]]:
+    """Yield the numbers of one measure over tasks, each task once: the mean of task means.
+
+    Intervals are those of `stratified_mean_interval`; p is the sign-flip test of the sum of
+    differences, each over the number of pairs of its task. Tasks without the measure do not count,
+    and fewer than two that have it give nothing.
+
+    Args:
+        parts: per task, its episodes, and its pairs if there are any.
+        measure: the column.
+    """
+    own = [group[measure].drop_nulls().to_numpy() for group, _ in parts]
+    own = [values for values in own if len(values)]
+    if len(own) < 2:
+        return
+    low, high = stratified_mean_interval(own)
+    mean = float(np.mean([values.mean() for values in own]))
+    row = {"n": sum(map(len, own)), "mean": mean, "mean_low": low, "mean_high": high}
+    row |= {"n_pairs": 0, "p_value": None}
+    columns = pl.col(measure) - pl.col(f"{measure}_other")
+    gaps = [
+        pairs.select(columns).to_series().drop_nulls() for _, pairs in parts if pairs is not None
+    ]
+    gaps = [gap.to_numpy() for gap in gaps if len(gap)]
+    if len(gaps) > 1:
+        row["n_pairs"] = sum(map(len, gaps))
+        row["difference"] = float(np.mean([gap.mean() for gap in gaps]))
+        if row["n_pairs"] >= MIN_PAIRS:
+            row["difference_low"], row["difference_high"] = stratified_mean_interval(gaps)
+            row["p_value"] = sign_flip_p(np.concatenate([gap / len(gap) for gap in gaps]))
+    yield row
 
 
 def _some(names: list[str]) -> str:

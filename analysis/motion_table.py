@@ -20,7 +20,7 @@ from analysis.phases import PHASES, gripper_events, phases, told_to_close
 from analysis.smoothness import log_dimensionless_jerk, spectral_arc_length
 from analysis.spans import Spans
 from analysis.stats import bootstrap_ci
-from analysis.tables import CONDITION, EpisodeTable, read_episodes
+from analysis.tables import CONDITION, HUGE, EpisodeTable, read_episodes
 from traces.reader import Columns, TraceReader
 
 HORIZON = 10
@@ -141,15 +141,15 @@ def _steps_to_success(trace: TraceReader, episodes: Columns) -> np.ndarray:
     return found
 
 
-def _profiles(step_cm: np.ndarray, spans: Spans, hz: float | None) -> list[np.ndarray | None]:
+def _profiles(step_cm: np.ndarray, spans: Spans, hz: float | None) -> list[list[float] | None]:
     """(E,) profiles of `BINS` speeds [cm/s]; None without steps, pose or control rate.
 
     Speed within a bin is the distance moved in it over its duration; a bin may hold parts of steps.
     """
-    known = np.isfinite(spans.sum(step_cm)) & (spans.n > 0)
+    known = (spans.sum(step_cm) < HUGE) & (spans.n > 0)
     if hz is None or not known.any():
         return [None] * len(spans.n)
-    clean = np.where(np.isfinite(step_cm), step_cm, 0.0)
+    clean = np.where(step_cm < HUGE, step_cm, 0.0)
     travelled = np.concatenate([[0.0], np.cumsum(clean), [np.nan]])  # (T + 2,) before each step
     edges = spans.first[:, None] + spans.n[:, None] * np.linspace(0, 1, BINS + 1)  # (E, BINS + 1)
     row = np.minimum(edges.astype(np.int64), len(step_cm))
@@ -157,7 +157,7 @@ def _profiles(step_cm: np.ndarray, spans: Spans, hz: float | None) -> list[np.nd
     after = np.where(part > 0, travelled[row + 1], travelled[row])
     at = travelled[row] + part * (after - travelled[row])
     speed = np.diff(at, axis=1) * (BINS * hz / np.maximum(spans.n, 1))[:, None]
-    return [one if ok else None for one, ok in zip(speed, known, strict=True)]
+    return [one if ok else None for one, ok in zip(speed.tolist(), known, strict=True)]
 
 
 def _unknown(spans: Spans) -> np.ndarray:

@@ -19,6 +19,9 @@ PADDING = 4
 STILL = 1e-9
 """Changes of speed of this share of the peak are the rounding of positions, and no jerk."""
 
+TINY = 1e-100
+"""Peaks beyond this, or its inverse, are of broken poses; their squares would leave the numbers."""
+
 _BLOCK = 1 << 15  # complex numbers of spectra held at once
 
 
@@ -36,7 +39,8 @@ def spectral_arc_length(speed: np.ndarray, spans: Spans, hz: float) -> np.ndarra
         hz: control steps a second.
     """
     found = np.full(len(spans.n), np.nan)
-    known = np.isfinite(spans.sum(speed)) & (spans.reduce(np.maximum, speed, 0.0) > 0)
+    peak = spans.reduce(np.maximum, speed, 0.0)
+    known = np.isfinite(spans.sum(speed)) & (peak > TINY) & (peak < 1 / TINY)
     size = 2 ** (np.ceil(np.log2(np.maximum(spans.n, 1))).astype(int) + PADDING)
     for points in np.unique(size[known]):
         same = np.flatnonzero(known & (size == points))

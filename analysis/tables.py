@@ -86,6 +86,9 @@ EPISODE_COLUMNS = (
     *("pair_key", "first_step", "n_steps", "success", "return", "final_ee_pos", "error"),
 )
 
+HUGE = 1e100
+"""No measure is this large but of a broken trace; sums of squares below it are finite."""
+
 Measure = Callable[[TraceReader, Columns], Mapping[str, object]]
 """From a trace and `EPISODE_COLUMNS` of it to further columns, one value an episode."""
 
@@ -120,7 +123,7 @@ def read_episodes(
     Args:
         paths: as `open_traces` takes them.
         measure: what is worked out of each file beside `IDENTITY`.
-        measured: columns that `measure` gives; numbers that are not finite become null.
+        measured: columns that `measure` gives; numbers that are not below `HUGE` become null.
     """
     measured = measured or {}
     headers, parts, notes = [], [], []
@@ -166,9 +169,8 @@ def _joined(headers: list[dict], parts: list[dict], columns: dict) -> pl.DataFra
     frame = pl.DataFrame(
         {name: _concatenated([part[name] for part in parts]) for name in columns}, schema=columns
     )
-    finite = pl.col(pl.Float64).is_finite()
     frame = frame.with_columns(
-        pl.when(finite).then(pl.col(pl.Float64)),
+        pl.when(pl.col(pl.Float64).abs() < HUGE).then(pl.col(pl.Float64)),
         pl.when(pl.col("pair_key") != "").then(pl.col("pair_key")).alias("pair_key"),
     )
     of_file = np.repeat(np.arange(len(parts)), [len(part["uid"]) for part in parts])

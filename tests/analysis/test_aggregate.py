@@ -8,7 +8,13 @@ from hypothesis import strategies as st
 from rliable.library import StratifiedBootstrap
 from rliable.metrics import aggregate_iqm, aggregate_mean
 
-from analysis.aggregate import interquartile_mean, plain_mean, stratified_interval
+from analysis.aggregate import (
+    interquartile_mean,
+    plain_mean,
+    stratified_interval,
+    stratified_mean_interval,
+)
+from analysis.stats import LARGE
 
 
 def test_hand_computed():
@@ -55,3 +61,16 @@ def test_pairs_stay_together():
 def test_without_episodes_there_is_no_interval():
     assert stratified_interval([], plain_mean) is None
     assert stratified_interval([np.zeros((0, 2), bool)], plain_mean) is None
+
+
+def test_the_mean_of_task_means_drawn_and_written_down():
+    rng = np.random.default_rng(1)
+    tasks = [rng.exponential(1.0, LARGE), rng.normal(5, 2, LARGE)]
+    drawn = stratified_mean_interval(tasks)
+    larger = [np.append(values, values.mean()) for values in tasks]
+    written = stratified_mean_interval(larger)
+    se = np.sqrt(sum(values.var() / len(values) for values in tasks)) / 2
+    middle = (tasks[0].mean() + tasks[1].mean()) / 2
+    for low, high in (drawn, written):
+        assert (low, high) == pytest.approx((middle - 1.96 * se, middle + 1.96 * se), abs=0.1 * se)
+    assert stratified_mean_interval([np.ones(3), np.zeros(5)]) == (0.5, 0.5)

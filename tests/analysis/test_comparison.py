@@ -152,3 +152,28 @@ def test_files_in_any_order_give_the_same_frame_and_notes(traces, tmp_path):
 
 def test_no_files_make_an_empty_frame():
     assert summarise(read_motion([]), MEED).frame.is_empty()
+
+
+def test_over_tasks_each_task_counts_once(traces, tmp_path):
+    """Eight episodes of task 0 and four of task 1: task means 1 and 3, differences 1 and 2."""
+    base, fast = [], []
+    for task, n, level, more in ((0, 8, 1.0, 1.0), (1, 4, 3.0, 2.0)):
+        for i in range(n):
+            pair, wobble = f"{task}-{i}", 0.1 if i % 2 else -0.1
+            base.append(traces.episode(pair, [level + wobble], task_id=task))
+            fast.append(traces.episode(pair, [level + more + 2 * wobble], task_id=task))
+    files = [
+        traces.write(tmp_path / "b.h5", base),
+        traces.write(tmp_path / "f.h5", fast, traces.steer()),
+    ]
+    found = summarise(read_motion(files), MEED).frame.filter(pl.col("task_id").is_null())
+    plain, steered = found.to_dicts()
+    assert (plain["task"], plain["label"], plain["n"]) == ("all 2 tasks", "baseline", 12)
+    assert plain["mean"] == pytest.approx(2)
+    assert plain["mean_low"] < 2 < plain["mean_high"]
+    assert (steered["n_pairs"], steered["difference"]) == (12, pytest.approx(1.5))
+    assert 1.4 < steered["difference_low"] < 1.5 < steered["difference_high"] < 1.6
+    assert steered["p_value"] == 2 / 2**12  # every difference has one sign
+    # One standard error of the mean of task means is sqrt(sum of 0.1^2 / n) / 2 tasks.
+    width = steered["difference_high"] - steered["difference_low"]
+    assert width == pytest.approx(2 * 1.96 * np.sqrt(0.01 / 8 + 0.01 / 4) / 2, rel=0.15)

@@ -81,6 +81,16 @@ def test_what_is_not_there_is_null_and_never_nan(traces, tmp_path):
     assert whole["meed_cm"] == pytest.approx(4 / 3)
 
 
+@pytest.mark.parametrize("size", [1e150, 1e200, 1e308])
+def test_a_pose_beyond_all_numbers_is_broken(size, traces, tmp_path):
+    far = {"ee_pos": np.array([[0, 0, 0], [size, 0, 0], [0, 0, 0.0]])}
+    arm = [traces.episode("p0", [1.0] * 3, steps=far), traces.episode("p1", [1.0] * 3)]
+    table = read_motion([traces.write(tmp_path / "a.h5", arm, suite=HZ)])
+    row = table.frame.row(0, named=True)
+    assert {row[name] for name in ("meed_cm", "path_cm", "sparc", "speed_cm_s")} == {None}
+    assert set(speed_profiles(table)["n"]) == {1}
+
+
 def test_profile_is_distance_over_time_whatever_the_number_of_steps(traces, tmp_path):
     # Half an episode at 1 cm a step, half at 3 cm, with 4, 10 and 40 steps: 20 and 60 cm/s.
     arm = [traces.episode(f"p{n}", [1.0] * n + [3.0] * n) for n in (2, 5, 20)]

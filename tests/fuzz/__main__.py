@@ -26,7 +26,8 @@ from pathlib import Path
 from damage import damaged, make_bases
 from guard import Fault, guarded
 
-import analysis.outcome  # noqa: F401  once for all children
+import analysis.report_tables  # noqa: F401  once for all children
+import tui.commands.analyze_tables  # noqa: F401
 from traces.errors import UserError
 from tui.cli import run
 from tui.data.library import Library
@@ -59,11 +60,13 @@ def screens(folder: Path) -> None:
 def things(path: Path, partner: Path, seed: int) -> dict[str, Callable[[], None]]:
     """Return everything that reads a trace; every other seed asks for JSON."""
     show = ("show", "show --json")[seed % 2]
+    table = ("motion", "safety", "training", "advantages")[seed % 4]
     return {
         "ls": partial(command, "ls", path),
         show: partial(command, *show.split(), path),
         "check": partial(command, "check", path),
         "analyze": partial(command, "analyze", path, partner),
+        f"analyze --table {table}": partial(command, "analyze", path, partner, "--table", table),
         "screens": partial(screens, path.parent),
         "repair": partial(command, "repair", path, "--out", path.with_name("new.h5")),
     }

@@ -281,7 +281,9 @@ def _print_rows(console: Console, headers: Sequence[str], rows: Iterable[Sequenc
 
 
 def _heading(row: Row) -> str:
-    task = f"{row['suite']} task {row['task_id']} ({row['task']})"
+    task = f"{row['suite']}, {row['task']}, each counting once"
+    if row["task_id"] is not None:
+        task = f"{row['suite']} task {row['task_id']} ({row['task']})"
     sampler = f"{row['sampler']}, K {row['K']}, replan {row['replan']}"
     return one_line(f"{row['policy']} on {task}; {sampler}")
 
