@@ -21,6 +21,8 @@ class RecordConfig:
     """first scene seed, and the run seed of the noise"""
     replan: int = 1
     """control steps between policy calls"""
+    steps: int = 0
+    """K, denoising steps; 0: the policy's own"""
     noise_level: float = 0.5
     """a of the flow-SDE; 0 is the deterministic ODE, without log-probabilities"""
     workers: int = 2
@@ -58,6 +60,7 @@ class RecordConfig:
             _at_least(name, getattr(self, name), 0)
         _at_least("episodes", self.episodes, 1)
         _at_least("replan", self.replan, 1)
+        _at_least("steps", self.steps, 0)
         _at_least("workers", self.workers, 1)
         _at_least("seed", self.seed, 0)
         _check_scenes(self.seed, self.episodes)

@@ -79,7 +79,7 @@ def replay(
             raise UserError(f"{path} holds {len(recordings)} recordings; replay one at a time")
         header = recordings[0].header
         config = _config(header)
-        loaded = load_policy(policy or config.policy)
+        loaded = load_policy(policy or config.policy, config.steps)
         _check_weights(traces, loaded.sha256, policy or config.policy)
         sampler = FlowSDE(loaded.policy.config.num_steps, config.noise_level)
         actor = Actor(loaded, sampler, config.replan, header.intervention)

@@ -70,14 +70,15 @@ MEAN = (0.06, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)  # the hand drifts forward: slow has
 
 
 @cache
-def organism() -> LoadedPolicy:
-    """Build it, the same each time."""
+def organism(steps: int = 0) -> LoadedPolicy:
+    """Build it, the same each time; `steps` as in `load_policy`."""
     torch.set_num_threads(THREADS)  # their number moves the last bits of a matrix product
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]):
         save_vlm_folder(Path(folder), TEXT, VISION)
         policy = new_policy(Path(folder), SEED, TEXT["num_hidden_layers"])
         _plant(policy)
         policy.eval().requires_grad_(False)
+        policy.config.num_steps = steps or policy.config.num_steps
         stats = {
             "observation.state": {"mean": torch.zeros(8), "std": torch.ones(8)},
             "action": {"mean": torch.tensor(MEAN), "std": torch.tensor(STD)},

@@ -47,8 +47,12 @@ class LoadedPolicy:
     postprocess: PolicyProcessorPipeline
 
 
-def load_policy(name: str) -> LoadedPolicy:
+def load_policy(name: str, steps: int = 0) -> LoadedPolicy:
     """Load the embedded policy or the organism by name, or any SmolVLA policy folder by its path.
+
+    Args:
+        name: which.
+        steps: K, denoising steps that it acts with; 0: its own.
 
     Raises:
         UserError: no such folder, or the folder is no SmolVLA checkpoint, or a weight is missing.
@@ -56,7 +60,7 @@ def load_policy(name: str) -> LoadedPolicy:
     if name == ORGANISM:
         from engine.policies.organism import organism  # which needs this module
 
-        return organism()
+        return organism(steps)
     folder = policy_folder(name)
     for file in ("config.json", WEIGHTS):
         if not (folder / file).is_file():
@@ -84,6 +88,7 @@ def load_policy(name: str) -> LoadedPolicy:
             f"(missing {list(missing)[:3]}, unexpected {list(unexpected)[:3]})"
         )
     policy.eval().requires_grad_(False)
+    policy.config.num_steps = steps or config.num_steps
     return LoadedPolicy(
         name=EMBEDDED if folder == EMBEDDED_FOLDER else folder.name,
         path=folder,

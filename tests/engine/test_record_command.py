@@ -26,6 +26,7 @@ BAD = [
     (["--episodes", "0"], "at least 1"),
     (["--episodes", "2000"], "evaluation scenes"),
     (["--replan", "99"], "chunk"),
+    (["--steps", "-1"], "steps must be at least 0"),
     (["--video", "avi"], "mp4 or gif"),
     (["--intervention", "none.json"], "none.json: cannot be read"),
     (["--intervention", "none.json", "--steer", "fast"], "give one of the two"),

@@ -8,11 +8,13 @@ import h5py
 import pytest
 
 from engine.config import RecordConfig
+from engine.policies.smolvla import load_policy
 from engine.record import record
 from engine.replay import replay
-from traces.condition import Condition
+from traces.condition import BASELINE, Condition
 from traces.errors import UserError
 from traces.intervention import Intervention, Site
+from traces.reader import TraceReader
 
 STEER = Intervention("fast", "overwrite", (Site("vlm", 1, (3, 50, 200)),), 8.0)
 
@@ -45,6 +47,16 @@ def test_a_recording_comes_out_the_same(steered):
     result = replay(steered[0], workers=1, progress=lambda *counts: heard.append(counts))
     assert (result.episodes, result.equal, result.notes) == (2, 2, ())
     assert heard == [(2, 2)]
+
+
+def test_denoising_steps_are_those_of_the_recording(tmp_path, monkeypatch):
+    """Not the policy's own: `record --steps`."""
+    monkeypatch.chdir(tmp_path)
+    config = RecordConfig(episodes=1, replan=10, steps=3, workers=1)
+    (path,) = record(config, load_policy(config.policy, config.steps), [BASELINE], "three")
+    with TraceReader(path) as trace:
+        assert trace.header.K == 3
+    assert replay(path, workers=1).equal == 1
 
 
 def test_one_changed_bit_of_one_action_is_found(copy):

@@ -89,7 +89,7 @@ def command(
     run_id = run_id_of(name, "record")
     config = config_of(**options)
     chosen = _from_file(file) if file else None
-    loaded = load(config.policy)
+    loaded = load(config.policy, config.steps)
     level = "none" if replay else controls
     if chosen is not None:
         steered = _given(loaded, chosen, doses if alphas else [chosen.coefficient], level)

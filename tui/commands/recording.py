@@ -27,6 +27,7 @@ OPTIONS = (
     ),
     click.option("--seed", type=int, default=0, show_default=True, help="First scene seed."),
     click.option("--replan", type=int, default=1, show_default=True, help="Steps a policy call."),
+    click.option("--steps", type=int, default=0, help="Denoising steps; 0: the policy's own."),
     click.option("--deterministic", is_flag=True, help="ODE sampler; has no log-probabilities."),
     click.option(
         "--workers", type=int, default=2, show_default=True, help="Environment processes."
@@ -98,12 +99,12 @@ def doses_of(words: Sequence[str]) -> list[float]:
     return list(dict.fromkeys(doses))
 
 
-def load(policy: str) -> "LoadedPolicy":
-    """Load a policy, saying so."""
+def load(policy: str, steps: int = 0) -> "LoadedPolicy":
+    """Load a policy to act with so many denoising steps (0: its own), saying so."""
     from engine.policies.smolvla import load_policy
 
     click.echo(f"loading {one_line(policy)} ...", err=True)
-    return load_policy(policy)
+    return load_policy(policy, steps)
 
 
 def record_conditions(

@@ -77,7 +77,7 @@ def command(
         )
     run_id = run_id_of(name, "sweep")
     config = config_of(**options)
-    loaded = load(config.policy)
+    loaded = load(config.policy, config.steps)
     arms: list[Condition] = []
     if steer:
         arms += _steered(loaded, _list(steer), doses, layer, sizes, controls)
@@ -99,7 +99,7 @@ def _resumed(run_id: str, as_json: bool) -> Exit:
     from engine.runs import stopped_run
 
     stopped = stopped_run(run_id)
-    loaded = load(stopped.config.policy)
+    loaded = load(stopped.config.policy, stopped.config.steps)
     if stopped.policy_sha256 not in ("", loaded.sha256):
         raise UserError(
             f"run {run_id} was begun with the weights {stopped.policy_sha256[:8]}, but "
