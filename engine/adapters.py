@@ -45,9 +45,7 @@ def add_adapters(policy: SmolVLAPolicy, rank: int, dead: tuple[str, ...]) -> Non
 
 
 def merged(policy: SmolVLAPolicy) -> SmolVLAPolicy:
-    """Return the policy with its additions added in: a copy, or itself where it has none."""
-    if not any(isinstance(module, LoraLayer) for module in policy.modules()):
-        return policy
+    """Return a copy of the policy with its additions added in."""
     plain = copy.deepcopy(policy)
     layers = [(n, m) for n, m in plain.named_modules() if isinstance(m, LoraLayer)]
     for name, layer in layers:

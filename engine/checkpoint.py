@@ -1,7 +1,7 @@
 """Checkpoints: a lerobot policy folder, and beside it what training needs to go on exactly.
 
     checkpoints/000012/pretrained_model/   config, weights, processors and `vlm/`: loads anywhere
-                       training_state/     optimizer, head, adapters (.safetensors), state.json
+                       training_state/     weights, average, optimizer, head, state.json
 
 A checkpoint is written under another name, forced to disk and renamed, so that every folder with a
 number is whole. Nothing in it is a pickle.
@@ -33,8 +33,10 @@ class Restored:
 
     optimizer: dict[str, Tensor]
     head: dict[str, Tensor]
-    adapters: dict[str, Tensor]
-    """low-rank additions and what learned beside them, by name; empty without"""
+    weights: dict[str, Tensor]
+    """what learns, by name, as the last update left it"""
+    average: dict[str, Tensor]
+    """the running average of these, which the policy beside it has"""
     state: dict
     """JSON: `update` and whatever else the trainer put there"""
 
@@ -65,28 +67,30 @@ def save(
     loaded: LoadedPolicy,
     optimizer: torch.optim.Optimizer,
     head: nn.Module | None,
-    adapters: dict[str, Tensor],
+    weights: dict[str, Tensor],
+    average: dict[str, Tensor],
     state: dict,
 ) -> Path:
     """Write `folder` whole or not at all; `state` must be JSON.
 
     Args:
         folder: the checkpoint.
-        loaded: the policy; with adapters, it is written as what it amounts to.
+        loaded: the policy as it is to be saved; low-rank additions are added in.
         optimizer: whose moments are kept.
         head: the learned part of the likelihood.
-        adapters: low-rank additions and what learned beside them, by name.
+        weights: what learns, by name, as the last update left it.
+        average: the running average of these.
         state: whatever else the trainer needs.
     """
     new = folder.with_name(UNFINISHED + folder.name)
     shutil.rmtree(new, ignore_errors=True)
-    save_policy(loaded, _plain(loaded.policy, adapters), new / POLICY)
+    save_policy(loaded, _plain(loaded.policy), new / POLICY)
     (new / STATE).mkdir()
     save_file(_flat(optimizer), new / STATE / "optimizer.safetensors")
     if head is not None:
         save_file(head.state_dict(), new / STATE / "head.safetensors")
-    if adapters:
-        save_file(_contiguous(adapters), new / STATE / "adapters.safetensors")
+    save_file(_contiguous(weights), new / STATE / "weights.safetensors")
+    save_file(_contiguous(average), new / STATE / "average.safetensors")
     digest = hashlib.sha256((new / POLICY / WEIGHTS).read_bytes()).hexdigest()
     (new / STATE / "state.json").write_text(json.dumps(state | {"sha256": digest}, indent=1))
     for path in sorted(new.rglob("*")):
@@ -113,10 +117,12 @@ def restore(checkpoint: Path) -> Restored:
     folder = checkpoint / STATE
     try:
         state = json.loads((folder / "state.json").read_text())
+        head = folder / "head.safetensors"
         return Restored(
             optimizer=load_file(folder / "optimizer.safetensors"),
-            head=_optional(folder / "head.safetensors"),
-            adapters=_optional(folder / "adapters.safetensors"),
+            head=load_file(head) if head.exists() else {},
+            weights=load_file(folder / "weights.safetensors"),
+            average=load_file(folder / "average.safetensors"),
             state=state,
         )
     except (OSError, ValueError, KeyError) as error:
@@ -135,27 +141,12 @@ def load_optimizer(optimizer: torch.optim.Optimizer, flat: dict[str, Tensor]) ->
     optimizer.load_state_dict({**optimizer.state_dict(), "state": moments})
 
 
-def load_weights(policy: SmolVLAPolicy, checkpoint: Path, restored: Restored) -> None:
-    """Put a checkpoint's weights into the policy that training began with.
-
-    With adapters only these: what they are added to has not changed.
-    """
-    if restored.adapters:
-        policy.load_state_dict(restored.adapters, strict=False)
-    else:
-        policy.load_state_dict(load_file(checkpoint / POLICY / WEIGHTS))
-
-
-def _plain(policy: SmolVLAPolicy, adapters: dict[str, Tensor]) -> SmolVLAPolicy:
-    if not adapters:
+def _plain(policy: SmolVLAPolicy) -> SmolVLAPolicy:
+    if not any(".lora_" in name for name, _ in policy.named_parameters()):
         return policy
-    from engine.adapters import merged
+    from engine.adapters import merged  # peft takes a second to import
 
     return merged(policy)
-
-
-def _optional(path: Path) -> dict[str, Tensor]:
-    return load_file(path) if path.exists() else {}
 
 
 def _contiguous(tensors: dict[str, Tensor]) -> dict[str, Tensor]:

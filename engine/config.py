@@ -134,7 +134,7 @@ class TrainConfig:
     """groups take them in turn, or by the curriculum"""
     policy: str = "smolvla-tabletop"
     seed: int = 0
-    updates: int = 40
+    updates: int = 30
 
     likelihood: str = "flow-sde"
     steps: int = 4
@@ -180,6 +180,8 @@ class TrainConfig:
     """optimizer steps an epoch"""
     micro_batch: int = 64
     """decisions in memory at once"""
+    average: bool = True
+    """evaluate and save the running average of the weights rather than the last ones"""
     ratio: str = "row"
     """what has a ratio of its own, and is clipped: each action row, or the chunk as a whole"""
     clip_low: float = 0.2

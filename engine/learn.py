@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,9 @@ import torch
 from lerobot.policies.smolvla.modeling_smolvla import SmolVLAPolicy
 from torch import nn
 
+from engine import checkpoint
 from engine.actor import BATCH
+from engine.checkpoint import Restored
 from engine.collect import Explorer, Sample, executed_rows, recorded
 from engine.config import TrainConfig
 from engine.evidence import keep_evidence
@@ -51,6 +54,8 @@ class Learner:
         )
         self.steps = 0
         """optimizer steps taken"""
+        self.average = {name: p.detach().clone() for name, p in self.trained.items()}
+        """of the trained weights, see `averaged`"""
         self.micro_batch = config.micro_batch
         self.clip = Clip(config.clip_low, config.clip_high, config.dual_clip)
 
@@ -87,7 +92,42 @@ class Learner:
         ]
         metrics["param_delta"] = math.sqrt(float(torch.stack(moved).sum()))
         metrics["lr"] = self.optimizer.param_groups[0]["lr"]
+        self._take_into_average(update + 1)
         return metrics
+
+    def _take_into_average(self, t: int) -> None:
+        """Average the weights of updates 1 to t with weights that grow like t (t + 1).
+
+        Polynomial-decay averaging (Shamir and Zhang, ICML 2013) with eta = 2: noise of single
+        updates goes, and the beginning of training with it.
+        """
+        share = 3 / (t + 2) if self.config.average else 1.0
+        for name, parameter in self.trained.items():
+            self.average[name].lerp_(parameter.detach(), min(1.0, share))
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Let the policy act with the average of its weights."""
+        last = {name: p.detach().clone() for name, p in self.trained.items()}
+        self._put(self.average)
+        try:
+            yield
+        finally:
+            self._put(last)
+
+    @torch.no_grad()
+    def _put(self, weights: dict[str, torch.Tensor]) -> None:
+        for name, parameter in self.trained.items():
+            parameter.copy_(weights[name])
+
+    def resume(self, restored: Restored) -> None:
+        """Go on from a checkpoint: weights, their average, moments, the likelihood's own part."""
+        self._put(restored.weights)
+        self.average = restored.average
+        if self.head is not None:
+            self.head.load_state_dict(restored.head)
+        checkpoint.load_optimizer(self.optimizer, restored.optimizer)
+        self.steps = restored.state["progress"]["steps"]
 
     def _minibatches(
         self, samples: Sequence[Sample], update: int, epoch: int

@@ -170,12 +170,8 @@ class _Run:
         self.progress = Progress()
         if (last := checkpoint.latest(folder)) is not None:
             restored = checkpoint.restore(last)
-            checkpoint.load_weights(self.loaded.policy, last, restored)
-            if self.learner.head is not None:
-                self.learner.head.load_state_dict(restored.head)
-            checkpoint.load_optimizer(self.learner.optimizer, restored.optimizer)
+            self.learner.resume(restored)
             self.progress = Progress(**restored.state["progress"])
-            self.learner.steps = self.progress.steps
 
     def go_on(self, interrupted: Callable[[], bool]) -> None:
         """Update until the run is over or somebody stops it."""
@@ -256,7 +252,8 @@ class _Run:
         """Success on held-out scenes with the deterministic sampler, beside the base policy's."""
         self.emit("phase", name="eval", update=self.progress.update)
         began = time.perf_counter()
-        (won,) = outcomes(self.evaluation, [self.loaded], task_id, self.envs[task_id])
+        with self.learner.averaged():
+            (won,) = outcomes(self.evaluation, [self.loaded], task_id, self.envs[task_id])
         took = time.perf_counter() - began
         self.emit_evaluation(task_id, won, self.progress.base_success.get(str(task_id)), took)
         return won
@@ -268,7 +265,8 @@ class _Run:
             if task_id not in self.config.tasks:
                 self.emit("phase", name="eval", update=self.progress.update)
                 began = time.perf_counter()
-                won, base_won = outcomes(self.evaluation, [self.loaded, base], task_id)
+                with self.learner.averaged():
+                    won, base_won = outcomes(self.evaluation, [self.loaded, base], task_id)
                 took = time.perf_counter() - began
                 self.emit_evaluation(task_id, won, base_won, took, forgetting=True)
 
@@ -301,8 +299,11 @@ class _Run:
             return
         state = {"progress": asdict(self.progress)}
         learner = self.learner
-        adapters = learner.trained if self.config.train == "lora" else {}
-        checkpoint.save(path, self.loaded, learner.optimizer, learner.head, adapters, state)
+        last = {name: weight.detach().clone() for name, weight in learner.trained.items()}
+        with learner.averaged():
+            checkpoint.save(
+                path, self.loaded, learner.optimizer, learner.head, last, learner.average, state
+            )
         if before is not None and int(before.name) % self.config.checkpoint_every:
             shutil.rmtree(before)
         if not self.progress.update % self.config.checkpoint_every:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from engine.actor import action_statistics
-from engine.checkpoint import POLICY, load_weights, restore, save
+from engine.checkpoint import POLICY, restore, save
 from engine.collect import Explorer, Sample, recorded
 from engine.config import TrainConfig
 from engine.gate import RatioMismatch, check_gate
@@ -169,30 +169,48 @@ def test_low_rank_additions_learn_and_become_a_plain_policy(fresh, requests, tmp
     student = learner(explorer, train="lora", lora_rank=4, lr=1e-3, warmup=0, minibatches=1)
     assert torch.equal(explorer.log_probs(samples).detach(), before)
     student.update(0, explorer.calls, samples, 8, no_alert)
+    assert all(torch.equal(student.average[name], p) for name, p in student.trained.items())
     learned = {name for name, p in student.trained.items() if p.grad is not None}
     assert learned == set(student.trained)
     assert any("vision_model" in name for name in learned)
     after = explorer.log_probs(samples).detach()
     assert not torch.allclose(after, before)
 
-    save(tmp_path / "000001", fresh, student.optimizer, None, student.trained, {})
+    state = {"progress": {"steps": 1}}
+    parts = (student.optimizer, None, student.trained, student.average, state)
+    save(tmp_path / "000001", fresh, *parts)
     plain = load_policy(str(tmp_path / "000001" / POLICY))
     assert plain.policy.state_dict().keys() == load_policy(EMBEDDED).policy.state_dict().keys()
     explorer.loaded = plain
     torch.testing.assert_close(explorer.log_probs(samples), after, rtol=0, atol=0.05)
 
     again = load_policy(EMBEDDED)
-    learner(replace_policy(explorer, again), train="lora", lora_rank=4)
-    load_weights(again.policy, tmp_path / "000001", restore(tmp_path / "000001"))
+    explorer.loaded = again
+    learner(explorer, train="lora", lora_rank=4).resume(restore(tmp_path / "000001"))
     for (name, one), two in zip(
         fresh.policy.state_dict().items(), again.policy.state_dict().values(), strict=True
     ):
         assert torch.equal(one, two), name
 
 
-def replace_policy(explorer, loaded):
-    explorer.loaded = loaded
-    return explorer
+def test_what_is_evaluated_is_the_average_of_the_updates(fresh, requests):
+    """Weights that grow like t (t + 1): after two updates the second counts three quarters."""
+    explorer, samples = explored(fresh, requests)
+    student = learner(explorer, warmup=0)
+    after = []
+    for update in range(2):
+        explorer.calls.clear()
+        explorer.decide(requests)
+        samples = explorer.calls[0]
+        for i, sample in enumerate(samples):
+            sample.executed, sample.advantage = REPLAN, float((-1) ** i)
+        student.update(update, explorer.calls, samples, 8, no_alert)
+        after.append({name: p.detach().clone() for name, p in student.trained.items()})
+    with student.averaged():
+        acting = {name: p.detach().clone() for name, p in student.trained.items()}
+    for name, parameter in student.trained.items():
+        torch.testing.assert_close(acting[name], after[0][name] / 4 + after[1][name] * 3 / 4)
+        assert torch.equal(parameter, after[1][name])
 
 
 def test_a_step_that_is_not_finite_is_skipped_said_and_kept(fresh, requests, tmp_path):

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 @click.option("--epochs", type=int, help="Passes over the samples of an update.")
 @click.option("--minibatches", type=int, help="Optimizer steps a pass.")
 @click.option("--micro-batch", type=int, help="Decisions in memory at once.")
+@click.option("--average/--no-average", default=None, help="Save the average of the weights.")
 @click.option("--ratio", metavar="row|chunk", help="What has a ratio of its own.")
 @click.option("--clip-low", type=float)
 @click.option("--clip-high", type=float)
