@@ -115,7 +115,7 @@ def _one_of(kind: str, value: str, names: tuple[str, ...]) -> None:
 TRAINING_SCENES = range(10_000, 100_000)
 """scene seeds of training; evaluation lies below, behaviour cloning above"""
 
-LEARNING_RATES = {"flow-sde": 1e-4, "flow-noise": 6e-5, "gaussian": 6e-5}
+LEARNING_RATES = {"flow-sde": 1e-4, "flow-noise": 7e-5, "gaussian": 7e-5}
 """The less noise a step has, the smaller the change of its mean that the clip allows."""
 LIKELIHOODS = tuple(LEARNING_RATES)
 TRAINED = ("expert", "lora", "full")
@@ -145,9 +145,9 @@ class TrainConfig:
     """of its noise between neighbouring action rows"""
     stochastic_steps: int = 0
     """neighbouring denoising steps of a decision that are stochastic; 0: all"""
-    noise_low: float = 0.1
+    noise_low: float = 0.16
     """smallest and"""
-    noise_high: float = 0.4
+    noise_high: float = 0.32
     """largest learned standard deviation of `flow-noise`"""
     euler_noise: float = 0.0
     """noise of each Euler step of `gaussian`"""
