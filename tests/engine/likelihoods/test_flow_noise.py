@@ -43,7 +43,7 @@ def test_density_is_the_sum_over_steps():
 
 
 def test_noise_stays_in_its_range_and_begins_in_the_middle():
-    fresh, trained = FlowNoise(2, 8, 4), learned(2)
+    fresh, trained = FlowNoise(2, 8, 4, 0.1, 0.4), learned(2)
     hidden = 100 * torch.randn(50, 3, 8)
     torch.testing.assert_close(fresh.std(hidden), torch.full((50, 3, 4), 0.2))
     std = trained.std(hidden)
