@@ -124,7 +124,9 @@ def common_sites(base: Side, tuned: Side, wanted: tuple[str, ...] = ()) -> list[
     chosen = [s for s in common if not wanted or any(_asked(s.name, w) for w in wanted)]
     if not chosen:
         names = ", ".join(wanted)
-        raise UserError(f"no common site is called {names}; there are {_some(s.name for s in common)}")
+        raise UserError(
+            f"no common site is called {names}; there are {_some(s.name for s in common)}"
+        )
     return chosen
 
 

@@ -52,9 +52,8 @@ def read_site(site: SiteInfo, base: Side, tuned: Side, pairs: Pairs, paired: boo
     ]
     if paired:
         sides = _in_step(*sides)
-    pivot = sides[0].first()
-    units = site.shape[-1]
-    tallies = [Tally(units, len(e), pivot) for e in (pairs.base, pairs.tuned)]
+    units, sizes = site.shape[-1], (len(pairs.base), len(pairs.tuned))
+    tallies = [Tally(units, n, rows.first()) for n, rows in zip(sizes, sides, strict=True)]
     found = SiteShift(site, *tallies, Differences(units, len(pairs.base)) if paired else None)
     if paired:
         _add_pairs(found, *sides)

@@ -21,7 +21,7 @@ class Tally:
     Args:
         units: neurons.
         episodes: how many there will be.
-        pivot: (units,) subtracted from every value; near their mean.
+        pivot: (units,) subtracted from every value: one of the rows.
     """
 
     def __init__(self, units: int, episodes: int, pivot: np.ndarray):
@@ -57,11 +57,10 @@ class Tally:
 
     @property
     def std(self) -> np.ndarray:
-        """(units,) over all rows, ddof 1; exactly 0 where nothing varies."""
+        """(units,) over all rows, ddof 1; exactly 0 where all equal the pivot."""
         offset = self.sums.sum(axis=0) / max(self.n, 1)
         spread = np.maximum(self.squares - self.n * offset**2, 0.0)
-        flat = spread <= 1e-6 * self.squares  # what rounding leaves of a constant
-        return np.where(flat, 0.0, np.sqrt(spread / max(self.n - 1, 1)))
+        return np.sqrt(spread / max(self.n - 1, 1))
 
     def episode_means(self) -> np.ndarray:
         """(episodes that have rows, units)."""
