@@ -58,8 +58,8 @@ VALUES = {
     "delta": pl.Float64,  # |v_t - v_b| / |v_b|
     "frozen": pl.Boolean,
     "top_kept": pl.Float64,  # Jaccard of the top tokens; null in the expert, which spells none
-    "top_base": pl.List(pl.String),
-    "top_tuned": pl.List(pl.String),
+    "top_base": pl.String,  # the top tokens, the largest logit first
+    "top_tuned": pl.String,
 }
 
 
@@ -213,10 +213,14 @@ def _with_tokens(values: pl.DataFrame, base: LoadedPolicy, tuned: LoadedPolicy) 
         "layer",
         "neuron",
         (kept / ids[0].list.set_union(ids[1]).list.len()).alias("top_kept"),
-        pl.col("top_tokens").alias("top_base"),
-        pl.col("top_tokens_tuned").alias("top_tuned"),
+        _words("top_tokens").alias("top_base"),
+        _words("top_tokens_tuned").alias("top_tuned"),
     )
     return values.join(spelled, on=["tower", "layer", "neuron"], how="left", maintain_order="left")
+
+
+def _words(column: str) -> pl.Expr:
+    return pl.col(column).list.eval(pl.element().str.strip_chars()).list.join(" ")
 
 
 def _shape(weight: Tensor) -> str:

@@ -22,6 +22,7 @@ COMMANDS = {
     "train": ("tui.commands.train:command", "Fine-tune a policy by reinforcement (GRPO)."),
     "eval": ("tui.commands.eval:command", "Success of a policy, paired with its base."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
+    "diff": ("tui.commands.diff:command", "What fine-tuning changed inside a policy."),
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
     "report": ("tui.commands.report:command", "Everything about some traces on one page."),
     "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),

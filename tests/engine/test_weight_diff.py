@@ -1,6 +1,7 @@
 """One value vector of the organism is rotated: exactly that neuron is found."""
 
 import copy
+import json
 import math
 from dataclasses import replace
 
@@ -20,6 +21,7 @@ from engine.weight_diff import angles, weight_diff
 from traces.collection import open_traces
 from traces.condition import BASELINE
 from traces.errors import UserError
+from tui import cli
 
 LAYER, NEURON = planted.FAST
 DEGREES = 25.0
@@ -110,6 +112,19 @@ def test_activations_find_the_first_layer_that_it_reaches(organism, rotated, tmp
         assert activation_shifts(base, same).sites["frozen"].all()
 
 
+def test_the_command_says_what_is_frozen(organism, capsys):
+    assert cli.run(["diff", "organism", "organism", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["compared"] == "weights"
+    assert all(row["frozen"] for row in found["towers"])
+    assert cli.run(["diff", "organism", "organism"]) == 0
+    text = capsys.readouterr().out
+    assert text.count("frozen") == len(found["towers"])
+    assert "both are the same weights" in text
+    assert cli.run(["diff", "organism", "organism", "--site", "vlm"]) == 2
+    assert "these are policies" in capsys.readouterr().err
+
+
 def test_angles_are_exact_where_arccos_is_not():
     v = torch.eye(3, dtype=torch.float64)[:1]
     w = torch.tensor([[1.0, 1e-9, 0.0]], dtype=torch.float64)
@@ -123,7 +138,7 @@ def test_another_architecture_is_refused(organism):
     other = replace(organism, name="other", policy=copy.deepcopy(organism.policy))
     other.policy.model.state_proj = nn.Linear(32, 7)
     with pytest.raises(
-        UserError, match=r"not the same architecture: .*state_proj.weight is 64 x 32"
+        UserError, match=r"not the same architecture: .*state_proj.weight is 64 x 8"
     ):
         weight_diff(organism, other)
     del other.policy.model.state_proj

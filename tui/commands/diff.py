@@ -1,16 +1,16 @@
 """`vla-trace diff BASE TUNED`: what fine-tuning changed, in activations or in weights."""
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from traces.errors import UserError
-from tui.terminal import Exit, one_line, to_json
+from tui.commands.tables_folder import write_folder
+from tui.terminal import Exit, to_json
 
 if TYPE_CHECKING:
-    import polars as pl
-
     from analysis.shifts import Shifts
     from engine.weight_diff import WeightDiff
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Neurons.")
 @click.option("--out", metavar="FOLDER", help="Write the tables there.")
-@click.option("--force", is_flag=True, help="Replace tables of the same name in FOLDER.")
+@click.option("--force", is_flag=True, help="Replace an earlier FOLDER of tables.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every row in it.")
 def command(
     base: str,
@@ -54,36 +54,40 @@ def command(
     as_json: bool,
 ) -> Exit:
     """Compare weights or activations, print, write."""
-    from tui.tables_out import free_tables, write_tables
-
     kinds = {_is_policy(base), _is_policy(tuned)}
     if len(kinds) > 1:
         policy, other = (base, tuned) if _is_policy(base) else (tuned, base)
         raise UserError(
             f"{policy} is a policy and {other} is not; give traces of both or both policies "
-            "(a folder with config.json and model.safetensors, or a name)"
+            "(a name, or a folder with config.json and model.safetensors)"
         )
     weights = kinds == {True}
     if weights and (sites or correction != "holm"):
         raise UserError("--site and --correction are about activations; these are policies")
-    names = ("towers", "matrices", "values") if weights else ("sites", "neurons")
-    paths = free_tables(out, names, force) if out else {}
     found = _weights(base, tuned) if weights else _activations(base, tuned, sites, correction)
-    tables = {name: getattr(found, name) for name in names}
+    names = ("towers", "matrices", "values") if weights else ("sites", "neurons")
+    frames = {name: getattr(found, name) for name in names}
+    if out is not None:
+        write_folder(out, "diff", frames, found.notes, (base, tuned), force)
     if as_json:
-        facts = {"schema": 1, "compared": "weights" if weights else "activations"}
-        facts |= {"base": found.base, "tuned": found.tuned, "notes": list(found.notes)}
-        if not weights:
-            facts |= {"design": found.design, "episodes": list(found.episodes)}
-            facts |= {"correction": found.correction}
-        click.echo(to_json(facts | {name: frame.to_dicts() for name, frame in tables.items()}))
-    else:
-        from tui.commands import diff_screen
+        click.echo(to_json(_facts(found) | {name: f.to_dicts() for name, f in frames.items()}))
+    elif weights:
+        from tui.commands.diff_screen import print_weights
 
-        (diff_screen.print_weights if weights else diff_screen.print_shifts)(found, top)
-    for path in write_tables(tables, paths):
-        click.echo(f"saved {one_line(path)}", err=True)
+        print_weights(found, top)
+    else:
+        from tui.commands.diff_screen import print_shifts
+
+        print_shifts(found, top)
     return Exit.OK
+
+
+def _facts(found: "Shifts | WeightDiff") -> dict:
+    """What the JSON object says beside the tables."""
+    facts = {"schema": 1, "base": found.base, "tuned": found.tuned, "notes": list(found.notes)}
+    names = ("design", "episodes", "correction")
+    more = {name: getattr(found, name) for name in names if hasattr(found, name)}
+    return facts | {"compared": "activations" if more else "weights"} | more
 
 
 def _is_policy(name: str) -> bool:
@@ -105,9 +109,10 @@ def _weights(base: str, tuned: str) -> "WeightDiff":
 def _activations(base: str, tuned: str, sites: tuple[str, ...], correction: str) -> "Shifts":
     from analysis.shifts import activation_shifts
     from traces.collection import open_traces
-    from tui.progress import counted
+
+    def progress(site: str, done: int, total: int) -> None:
+        if sys.stderr.isatty():
+            click.echo(f"\r{done + 1}/{total} {site:<40}", nl=done + 1 == total, err=True)
 
     with open_traces(base) as one, open_traces(tuned) as other:
-        return activation_shifts(
-            one, other, correction=correction, sites=sites, progress=counted("sites")
-        )
+        return activation_shifts(one, other, correction=correction, sites=sites, progress=progress)
