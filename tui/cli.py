@@ -23,6 +23,7 @@ COMMANDS = {
     "eval": ("tui.commands.eval:command", "Success of a policy, paired with its base."),
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "diff": ("tui.commands.diff:command", "What fine-tuning changed inside a policy."),
+    "survive": ("tui.commands.survive:command", "Does steering survive fine-tuning?"),
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
     "report": ("tui.commands.report:command", "Everything about some traces on one page."),
     "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),
