@@ -8,7 +8,7 @@ import polars as pl
 
 from analysis.histograms import ks_distance
 from analysis.sides import Pairs, Side, decisions_of
-from analysis.similarity import MAX_ROWS, cosine, linear_cka, shuffled_cka
+from analysis.similarity import MAX_ROWS, cka_beside_chance, cosine
 from analysis.stats import MIN_PAIRS
 from analysis.tails import kolmogorov_p, student_p
 from analysis.tally import Differences, Tally, as_float32
@@ -173,7 +173,9 @@ def _alignment(found: SiteShift) -> dict[str, float | int | None]:
     if not rows:
         return dict.fromkeys(("cka", "cka_shuffled", "cka_rows"))
     x, y = (np.concatenate(part) for part in zip(*found.sample, strict=True))
-    return {"cka": linear_cka(x, y), "cka_shuffled": shuffled_cka(x, y), "cka_rows": rows}
+    found.sample.clear()
+    cka, chance = cka_beside_chance(x, y)
+    return {"cka": cka, "cka_shuffled": chance, "cka_rows": rows}
 
 
 @dataclass(frozen=True)

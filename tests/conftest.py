@@ -173,7 +173,7 @@ def paired(tmp_path):
 
 def site_of(name, shape, dtype="float16"):
     """A site whose name and shape the test chooses."""
-    tower, layer, _ = name.split(".")
+    tower, layer, *_ = name.split(".")
     return SiteInfo(
         name,
         module="module",
@@ -215,7 +215,7 @@ def bare_episode(name, number, seed, activations):
 
 
 def write_activations(
-    path, episodes, *, sha256="ab" * 32, seed=0, intervention=None, dtype="float16"
+    path, episodes, *, sha256="ab" * 32, seed=0, intervention=None, dtype="float16", replan=1
 ):
     """Write a trace of episodes given as their activations, site -> (n, *shape)."""
     header = TraceHeader(
@@ -225,6 +225,7 @@ def write_activations(
         intervention=intervention,
         suite={"name": "tabletop"},
         likelihood={"name": "flow_sde"},
+        n_action_steps=replan,
         **dict.fromkeys(("K", "H", "A", "Z", "language_length"), 1),
     )
     sites = [site_of(name, values.shape[1:], dtype) for name, values in episodes[0].items()]

@@ -24,6 +24,7 @@ COMMANDS = {
     "analyze": ("tui.commands.analyze:command", "Compare conditions, with honest statistics."),
     "diff": ("tui.commands.diff:command", "What fine-tuning changed inside a policy."),
     "survive": ("tui.commands.survive:command", "Does steering survive fine-tuning?"),
+    "atlas": ("tui.commands.atlas:command", "Where in denoising the expert acts."),
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
     "report": ("tui.commands.report:command", "Everything about some traces on one page."),
     "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),

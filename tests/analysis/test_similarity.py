@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from analysis.similarity import BATCH, cosine, linear_cka, shuffled_cka
+from analysis.similarity import BATCH, cka_beside_chance, cosine, linear_cka
 
 
 def direct(x, y):
@@ -32,10 +32,15 @@ def test_rotation_and_scale_change_nothing():
 def test_few_rows_look_alike_and_the_shuffled_ones_say_so():
     rng = np.random.default_rng(2)
     x, y = rng.normal(size=(2, 20, 200))
-    assert linear_cka(x, y) > 0.8
-    assert shuffled_cka(x, y) == pytest.approx(linear_cka(x, y), abs=0.05)
-    x, y = rng.normal(size=(2, 5000, 10))
-    assert linear_cka(x, y) < 0.01
+    found, chance = cka_beside_chance(x, y)
+    assert found > 0.8
+    assert chance == pytest.approx(found, abs=0.05)
+    x = rng.normal(size=(BATCH + 900, 10))
+    found, chance = cka_beside_chance(x, x)
+    assert found == pytest.approx(1, abs=1e-6)
+    order = np.random.default_rng(0).permutation(len(x))
+    assert chance == pytest.approx(direct(x, x[order]), abs=1e-5)
+    assert chance < 0.05
 
 
 def test_what_has_no_answer_is_none():

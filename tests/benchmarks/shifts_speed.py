@@ -58,8 +58,7 @@ def compare(folder: Path) -> dict[str, float]:
 
         return inner
 
-    for name in ("linear_cka", "shuffled_cka"):
-        setattr(site_shift, name, timed(getattr(site_shift, name)))
+    site_shift.cka_beside_chance = timed(site_shift.cka_beside_chance)
     with open_traces(folder / "base.h5") as base, open_traces(folder / "tuned.h5") as tuned:
         began = time.process_time(), time.perf_counter()
         found = activation_shifts(base, tuned)
@@ -75,9 +74,8 @@ def compare(folder: Path) -> dict[str, float]:
 
 
 def main() -> None:
-    gigabytes, n_sites, units = (
-        kind(word) for kind, word in zip((float, int, int), [*sys.argv[1:], "1", "1", "2560"][:3])
-    )
+    words = sys.argv[1:] + ["1", "1", "2560"][len(sys.argv) - 1 :]
+    gigabytes, n_sites, units = float(words[0]), int(words[1]), int(words[2])
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         generate(folder, gigabytes, n_sites, units)
@@ -97,7 +95,8 @@ def main() -> None:
         f"{TARGET_STEPS:,} decisions a side are {sites} sites: {sites * cka:.0f} s"
     )
     episodes = TARGET_STEPS / DECISIONS
-    print(f"sums of {episodes:.0f} episodes a side would take {episodes * units * 24 / 1e6:.0f} MB")
+    sums = episodes * units * 24 / 1e6
+    print(f"in that peak, sums of the episodes; those of {episodes:.0f} a side take {sums:.0f} MB")
 
 
 if __name__ == "__main__":

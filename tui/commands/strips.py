@@ -7,6 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 BLOCKS = " ▁▂▃▄▅▆▇█"
+SHADES = "·░▒▓█"
 
 
 def console() -> Console:
@@ -49,6 +50,17 @@ def strip(values: Sequence[float | None], largest: float) -> str:
     return "".join(
         "?" if value is None else BLOCKS[min(len(BLOCKS) - 1, round(value * scale))]
         for value in values
+    )
+
+
+def shade(values: Sequence[float | None], low: float | None, high: float | None) -> str:
+    """Values from low to high as five shades, of one width each; ? for what is unknown."""
+    if low is None or high is None:
+        return "?" * len(values)
+    scale = len(SHADES) / (high - low) if high > low else 0.0
+    last = len(SHADES) - 1
+    return "".join(
+        "?" if value is None else SHADES[min(last, int((value - low) * scale))] for value in values
     )
 
 
