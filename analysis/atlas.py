@@ -111,7 +111,7 @@ def atlas(traces: TraceCollection) -> Atlas:
         cells.append(_cells(site, one, sums).with_columns(strength=_flat(sums.strength)))
         neurons.append(_neurons(site, sums))
     return Atlas(
-        policy=_called(one),
+        policy=one.name,
         cells=pl.concat(cells).select(*CELLS).cast(CELLS),
         neurons=pl.concat(neurons).select(*NEURONS).cast(NEURONS),
         notes=one.notes,
@@ -150,8 +150,8 @@ def atlas_change(base: TraceCollection, tuned: TraceCollection) -> AtlasChange:
         notes.append("each policy's own rollouts: states differ, too, so `moved` is not known")
     return AtlasChange(
         design="replay" if paired else "on-policy",
-        base=_called(one),
-        tuned=_called(other),
+        base=one.name,
+        tuned=other.name,
         cells=cells.select(*CHANGES).cast(CHANGES),
         notes=tuple(notes),
     )
@@ -306,7 +306,3 @@ def _flat(values: np.ndarray) -> pl.Series:
 def _about(site: SiteInfo) -> dict[str, pl.Expr]:
     kind = site.name.split(".")[2]
     return {"site": pl.lit(site.name), "layer": pl.lit(site.layer), "kind": pl.lit(kind)}
-
-
-def _called(one: Side) -> str:
-    return one.policy if one.condition == "baseline" else f"{one.policy}, {one.condition}"

@@ -36,6 +36,12 @@ class Histogram:
         zero = counts[:, 0] + counts[:, half]  # 0.0 and -0.0 are one value
         return np.concatenate([below, zero[:, None], above], axis=1)
 
+    def positive(self) -> np.ndarray:
+        """(units,) share of values above the bin around zero; NaN without values."""
+        n = self.counts.sum(axis=1)
+        above = self.counts[:, 1 : BINS // 2].sum(axis=1)
+        return np.where(n > 0, above / np.maximum(n, 1), np.nan)
+
 
 def ks_distance(one: Histogram, other: Histogram) -> tuple[np.ndarray, np.ndarray]:
     """Kolmogorov-Smirnov statistic sup |F_1 - F_2| of every unit, as what it lies between.

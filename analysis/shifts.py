@@ -48,6 +48,8 @@ NEURONS = {
     "shift": pl.Float64,  # tuned - base
     "sd_base": pl.Float64,
     "sd_tuned": pl.Float64,
+    "positive_base": pl.Float64,  # share of rows above 1e-6
+    "positive_tuned": pl.Float64,
     "d": pl.Float64,
     "d_z": pl.Float64,
     "ks": pl.Float64,
@@ -154,18 +156,14 @@ def activation_shifts(
         notes.append(f"recorded on one side only: {', '.join(alone[:3])}{more}")
     return Shifts(
         design="replay" if paired else "on-policy",
-        base=_called(one),
-        tuned=_called(other),
+        base=one.name,
+        tuned=other.name,
         episodes=(len(pairs.base), len(pairs.tuned)),
         correction=correction,
         neurons=neurons.cast(NEURONS),
         sites=table.select(*SITES).cast(SITES),
         notes=tuple(dict.fromkeys(notes)),
     )
-
-
-def _called(one: Side) -> str:
-    return one.policy if one.condition == "baseline" else f"{one.policy}, {one.condition}"
 
 
 def _about_design(base: Side, tuned: Side, paired: bool, episodes: int) -> list[str]:

@@ -33,6 +33,11 @@ class Side:
     """Rows of episodes/ that count."""
     notes: tuple[str, ...]
 
+    @property
+    def name(self) -> str:
+        """The policy, and its condition if that is not the baseline."""
+        return self.policy if self.condition == "baseline" else f"{self.policy}, {self.condition}"
+
 
 @dataclass(frozen=True)
 class Pairs:

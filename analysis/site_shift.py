@@ -81,6 +81,8 @@ def neuron_rows(found: SiteShift) -> pl.DataFrame:
         "mean_tuned": tuned.mean if tuned.n else np.nan,
         "sd_base": base.std if base.n > 1 else np.nan,
         "sd_tuned": tuned.std if tuned.n > 1 else np.nan,
+        "positive_base": base.histogram.positive(),
+        "positive_tuned": tuned.histogram.positive(),
     }
     frame = pl.DataFrame(
         {"neuron": np.arange(units, dtype=np.int32)}

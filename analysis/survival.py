@@ -83,15 +83,10 @@ class Missing:
     """An arm that was not recorded."""
 
     policy: str
-    policy_path: str
     arm: str
     """Label of the condition."""
-    fingerprint: str
-    """Of its intervention; "" for the unsteered arm."""
     suite: str
     task_id: int
-    pairs: int
-    """Episodes of the arms that are there."""
     replan: int
 
 
@@ -344,16 +339,6 @@ def _corrected(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def _missing(frame: pl.DataFrame, first: dict, policy_id: str, fingerprint: str) -> Missing:
-    of_policy = frame.filter(pl.col("policy_id") == policy_id)
-    policy = of_policy.row(0, named=True)
-    task = [pl.col(key) == first[key] for key in TASK]
-    return Missing(
-        policy=policy["policy"],
-        policy_path=policy["policy_path"],
-        arm=first["label"] if fingerprint else "baseline",
-        fingerprint=fingerprint,
-        suite=first["suite"],
-        task_id=first["task_id"],
-        pairs=frame.filter(*task)["pair_key"].n_unique(),
-        replan=first["replan"],
-    )
+    names = frame.filter(pl.col("policy_id") == policy_id)["policy"]
+    arm = first["label"] if fingerprint else "baseline"
+    return Missing(names[0], arm, *(first[key] for key in TASK))

@@ -63,6 +63,7 @@ def test_replay_is_what_numpy_and_scipy_say(files):
     x, y = (np.concatenate([e[EXPERT] for e in arm]).astype(float) for arm in (base, tuned))
     assert rows["mean_base"].to_list() == pytest.approx(x.mean(0))
     assert rows["shift"].to_list() == pytest.approx((y - x).mean(0), abs=1e-7)
+    assert rows["positive_tuned"].to_list() == pytest.approx((y > 0).mean(0))
     pooled = np.sqrt((x.var(0, ddof=1) + y.var(0, ddof=1)) / 2)
     assert rows["d"].to_list() == pytest.approx((y - x).mean(0) / pooled, rel=1e-4)
     each = [(t[EXPERT].astype(float) - b[EXPERT]).mean(0) for b, t in zip(base, tuned, strict=True)]

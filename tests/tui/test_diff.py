@@ -66,6 +66,7 @@ def test_bad_input_is_one_line(sides, tmp_path, capsys):
     (inner / "model.safetensors").write_bytes(b"")
     cases = {
         (sides[0], str(tmp_path / "none.h5")): "no trace files match",
+        (sides[0], "smolvla-tabletopp"): "did you mean smolvla-tabletop?",
         (sides[0], "smolvla-tabletop"): "smolvla-tabletop is a policy and",
         (sides[0], str(inner.parent)): f"name {inner}",
         (*sides, "--correction", "bonferroni"): "unknown correction",

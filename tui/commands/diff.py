@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from traces.errors import UserError
+from traces.errors import UnknownName, UserError
 from tui.commands.tables_folder import write_folder
 from tui.terminal import Exit, to_json
 
@@ -93,10 +93,14 @@ def _facts(found: "Shifts | WeightDiff") -> dict:
 def _is_policy(name: str) -> bool:
     from engine.policies.folder import EMBEDDED, WEIGHTS, policy_folder
 
-    inner = Path(name).expanduser() / "pretrained_model" / WEIGHTS
-    if inner.is_file():
-        raise UserError(f"{name} holds a policy in a folder of its own; name {inner.parent}")
-    return name in (EMBEDDED, "organism") or (policy_folder(name) / WEIGHTS).is_file()
+    known, path = (EMBEDDED, "organism"), Path(name).expanduser()
+    if (path / "pretrained_model" / WEIGHTS).is_file():
+        raise UserError(f"{name} holds a policy in a folder: name {path / 'pretrained_model'}")
+    if name in known or (policy_folder(name) / WEIGHTS).is_file():
+        return True
+    if not path.exists() and path.suffix not in (".h5", ".partial") and not set(name) & set("*?["):
+        raise UnknownName("policy or folder of traces", name, known)
+    return False
 
 
 def _weights(base: str, tuned: str) -> "WeightDiff":
