@@ -175,6 +175,7 @@ def _policies(traces: TraceCollection) -> dict[tuple[int, int], tuple[str, str]]
 
 
 def _asked(name: str, wanted: str) -> bool:
+    wanted = f"exp{wanted.removeprefix('expert')}" if wanted.startswith("expert") else wanted
     return name == wanted or name.startswith(wanted.rstrip(".") + ".")
 
 

@@ -173,6 +173,25 @@ def test_bad_numbers_become_sentences(activations, base, tmp_path):
     assert not any(column.is_nan().any() for column in floats)
 
 
+def test_rows_are_those_of_decisions_that_both_recorded():
+    """One side kept decisions 0, 1, 3 of the first episode, the other 1, 2, 3."""
+    ours = site_shift._Rows(
+        None, np.arange(5), np.array([0, 0, 0, 1, 1]), np.array([0, 1, 3, 0, 1])
+    )
+    rows = np.arange(10, 15)
+    theirs = site_shift._Rows(None, rows, np.array([0, 0, 0, 1, 1]), np.array([1, 2, 3, 0, 1]))
+    one, other = site_shift._in_step(ours, theirs)
+    assert one.rows.tolist() == [1, 2, 3, 4]
+    assert other.rows.tolist() == [10, 12, 13, 14]
+    assert one.episode.tolist() == other.episode.tolist() == [0, 0, 1, 1]
+
+
+def test_sites_are_chosen_by_how_they_begin(files):
+    one, other, *_ = files
+    for wanted, expected in ((["vlm"], [VLM]), (["expert.0"], [EXPERT]), ([VLM], [VLM])):
+        assert compare(one, other, sites=wanted).sites["site"].to_list() == expected
+
+
 def test_what_cannot_be_compared_is_one_line(activations, base, files, traces, tmp_path):
     one, other, *_ = files
     other_width = [{VLM: np.ones((3, 9), np.float16)}]

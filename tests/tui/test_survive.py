@@ -38,7 +38,7 @@ def test_the_screen_fits_80_columns_and_says_what_is_left(arms, capsys, monkeypa
     assert "slow α=8 on tabletop task 0 (lift)" in out
     for shown in ("MEED cm/step", "common steps", "success", "-0.491", "-0.091", "+0.400"):
         assert shown in out
-    assert "of the base's effect on MEED, 19 % is left" in out
+    assert "the tuned policy shows 19 % [18, 19] of the base's effect on MEED" in out
 
 
 def test_json_and_table(arms, tmp_path, capsys):

@@ -63,7 +63,7 @@ def print_weights(found: "WeightDiff", top: int) -> None:
         headers = ("matrix", "shape", "|base|", "|change|", "relative")
         print_rows(screen, headers, map(_matrix_line, moved.head(top).to_dicts()), left=2)
     layers = found.values.group_by("tower", "layer", maintain_order=True).agg(
-        pl.col("angle").median(), kind=pl.lit("value vectors")
+        pl.col("angle").median(), pl.col("frozen").all(), kind=pl.lit("value vectors")
     )
     _print_strips(screen, layers, "angle", "median angle, degrees")
     turned = found.values.filter(~pl.col("frozen")).sort(
@@ -88,11 +88,16 @@ def _site_line(row: dict) -> tuple[str, ...]:
         n,
         number(row["median_d"]),
         number(row["max_d"]),
-        number(row["mean_cosine"]),
-        number(row["cka"]),
+        _near_one(row["mean_cosine"]),
+        _near_one(row["cka"]),
         number(row["cka_shuffled"], 2),
         f"{row['found']}/{row['tested']}",
     )
+
+
+def _near_one(value: float | None) -> str:
+    """A similarity; what is not quite 1 is not written so."""
+    return ">.999" if value is not None and 0.9995 <= value < 1 else number(value)
 
 
 def _neuron_line(row: dict) -> tuple[str, ...]:
@@ -137,7 +142,7 @@ def _value_line(row: dict) -> tuple[str, ...]:
         f"{row['tower']}.{row['layer']}:{row['neuron']}",
         number(row["angle"]),
         number(row["norm_base"], 2),
-        "-" if row["norm_change"] is None else f"{100 * row['norm_change']:+.0f}%",
+        "-" if row["norm_change"] is None else f"{round(100 * row['norm_change']):+d}%",
         "-" if row["top_kept"] is None else f"{100 * row['top_kept']:.0f}%",
         words,
     )
@@ -157,6 +162,7 @@ def _print_strips(screen: "Console", rows: pl.DataFrame, column: str, what: str)
         values = part[column].to_list()
         known = [value for value in values if value is not None]
         span = f"{number(min(known))} to {number(max(known))}" if known else "unknown"
+        span = "frozen" if part["frozen"].all() else span
         layers = f"{part['layer'].min()}-{part['layer'].max()}"
         screen.print(f"  {tower:<7}{kind:<14}{layers:>6}  |{strip(values, largest)}|  {span}")
 

@@ -155,10 +155,13 @@ def _sentences(row: dict) -> list[str]:
     """What MEED says, in words."""
     said = []
     if row["kept"] is not None:
-        span = f"{100 * row['kept_low']:.0f} to {100 * row['kept_high']:.0f}"
-        said.append(f"of the base's effect on MEED, {100 * row['kept']:.0f} % is left [{span}]")
+        share, low, high = (100 * row[f"kept{end}"] for end in ("", "_low", "_high"))
+        said.append(
+            f"the tuned policy shows {share:.0f} % [{low:.0f}, {high:.0f}] of the base's effect on "
+            "MEED"
+        )
     elif row["base_effect_low"] is not None:
-        said.append("the base's own effect on MEED may be zero: there is nothing that can survive")
+        said.append("the base's own effect on MEED may be zero: there is nothing to survive")
     if row["excess"] is not None:
         low, high = row["excess_low"], row["excess_high"]
         interval = "" if low is None else f" [{low:+.3f}, {high:+.3f}]"
