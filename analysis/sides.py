@@ -7,7 +7,6 @@ only distributions can be compared.
 """
 
 import hashlib
-from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -164,14 +163,13 @@ def _policies(traces: TraceCollection) -> dict[tuple[int, int], tuple[str, str]]
     found = {}
     for file, version, sha256, path in zip(*table.values(), strict=True):
         name = str(path).rstrip("/").rsplit("/", 1)[-1] or "policy"
-        # One set of weights is one policy, wherever it lay.
-        found[place[int(file)], int(version)] = (
-            f"{name}@{sha256[:8]}" if sha256 else name,
-            str(sha256),
-        )
-    counted = Counter(sha256 for _, sha256 in found.values() if sha256)
-    first = {sha256: min(n for n, s in found.values() if s == sha256) for sha256 in counted}
-    return {key: (first.get(sha256, name), sha256) for key, (name, sha256) in found.items()}
+        label = f"{name}@{sha256[:8]}" if sha256 else name
+        found[place[int(file)], int(version)] = label, str(sha256)
+    # One set of weights is one policy, wherever it lay.
+    known = {
+        sha256: min(n for n, s in found.values() if s == sha256) for _, sha256 in found.values()
+    }
+    return {key: (known[sha256] if sha256 else n, sha256) for key, (n, sha256) in found.items()}
 
 
 def _asked(name: str, wanted: str) -> bool:
