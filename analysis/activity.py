@@ -13,6 +13,7 @@ import numpy as np
 import polars as pl
 
 from analysis.motion import step_lengths_cm
+from analysis.multiplicity import corrected
 from traces.collection import TraceCollection, open_traces
 from traces.errors import UserError
 
@@ -165,14 +166,4 @@ def _tested(rows: pl.DataFrame, episodes: int) -> pl.DataFrame:
     z = pl.col("speed_r_episodes").clip(-1 + 1e-12, 1 - 1e-12).arctanh().abs()
     scaled = rows.select(z * math.sqrt((episodes - 3) / 2)).to_series().to_list()
     p = np.array([np.nan if value is None else math.erfc(value) for value in scaled])
-    return rows.with_columns(pl.Series("speed_p", _holm(p)).fill_nan(None))
-
-
-def _holm(p: np.ndarray) -> np.ndarray:
-    """Return p values corrected for their number (Holm, Scand. J. Stat. 6 (1979) 65); NaN stays."""
-    order = np.argsort(p)  # NaN last
-    known = int(np.isfinite(p).sum())
-    corrected = np.full(len(p), np.nan)
-    steps = p[order[:known]] * np.arange(known, 0, -1)
-    corrected[order[:known]] = np.minimum(np.maximum.accumulate(steps), 1.0)
-    return corrected
+    return rows.with_columns(pl.Series("speed_p", corrected(p)).fill_nan(None))

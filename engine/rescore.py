@@ -42,6 +42,7 @@ def asked_like(
     """An actor that samples and executes as the recording did."""
     with open_traces(path) as traces:
         header = traces.recordings()[0].header
+    loaded.policy.config.num_steps = header.K  # the recording's, whatever is its own
     sampler = FlowSDE(header.K, float(header.likelihood.get("noise_level", 0.0)))
     return Actor(loaded, sampler, header.n_action_steps, intervention, wanted, base_log_prob)
 

@@ -110,6 +110,8 @@ def place(policy: PreTrainedPolicy, tower: str, layer: int, kind: str) -> Place:
 
 
 FFN_INPUT = "mlp.down_proj"
+NAMED = ("connector", "lm_head")
+"""Modules with parameters somewhere inside that belong to no tower."""
 
 
 def ffn_input(policy: PreTrainedPolicy, tower: str, layer: int) -> nn.Module:
@@ -181,6 +183,18 @@ def prefix_mask(policy: PreTrainedPolicy, batch: dict[str, Tensor]) -> Tensor:
     mask = torch.ones(len(language), groups["state"][1], dtype=torch.bool)
     mask[:, slice(*groups["language"])] = language
     return mask
+
+
+def tower_of(policy: PreTrainedPolicy, parameter: str) -> tuple[str, int | None]:
+    """Where a parameter is: tower and layer, `vision`, or the module that holds it."""
+    for tower, path in _family(policy).towers.items():
+        if parameter.startswith(f"{path}."):
+            layer = parameter.removeprefix(f"{path}.layers.").partition(".")[0]
+            return tower, int(layer) if layer.isdecimal() else None
+    parts = parameter.split(".")
+    if "vision_model" in parts:
+        return "vision", None
+    return next((part for part in parts if part in NAMED), parts[-2]), None
 
 
 def _path(policy: PreTrainedPolicy, tower: str, layer: int, leaf: str) -> str:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from analysis.activity import BLOCK_ROWS, _holm, activity
+from analysis.activity import BLOCK_ROWS, activity
 from traces.errors import NoFilesMatch, UserError
 
 SHA = "ab" * 32
@@ -94,9 +94,3 @@ def test_what_does_not_fit_is_said(recorded):
     assert (
         "layers without recorded activations: 0, 2" in activity((recorded,), SHA, [0, 1, 2]).notes
     )
-
-
-def test_holm_is_the_textbooks():
-    corrected = _holm(np.array([0.01, 0.04, np.nan, 0.03, 0.005]))
-    assert corrected == pytest.approx([0.03, 0.06, np.nan, 0.06, 0.02], nan_ok=True)
-    assert _holm(np.array([0.6, 0.9])).tolist() == [1.0, 1.0]

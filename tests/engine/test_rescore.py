@@ -51,6 +51,15 @@ def test_the_same_policy_says_the_same(kept, loaded, tmp_path):
         np.testing.assert_array_equal(now["pos"], was["pos"])
 
 
+def test_a_policy_with_other_denoising_steps_takes_those_of_the_recording(kept, loaded, tmp_path):
+    loaded.policy.config.num_steps -= 1
+    (path,) = rescore(kept, asked_like(kept, loaded), tmp_path, "fewer")
+    with open_traces(kept) as old, open_traces(path) as new:
+        np.testing.assert_array_equal(
+            new.decisions("chain")["chain"], old.decisions("chain")["chain"]
+        )
+
+
 def test_a_steered_policy_says_something_else_about_the_same_states(kept, loaded, tmp_path):
     (path,) = rescore(kept, asked_like(kept, loaded, STEER), tmp_path, "steered")
     with open_traces(kept) as old, open_traces(path) as new:
