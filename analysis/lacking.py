@@ -108,7 +108,7 @@ def _options(header: TraceHeader, policy: str, suite: str, task_id: int) -> tupl
     for name in ("episodes", "seed"):
         if name in config:
             options += [f"--{name}", str(config[name])]
-    options += ["--replan", str(header.n_action_steps)]
+    options += ["--replan", str(header.n_action_steps), "--steps", str(header.K)]
     if header.likelihood.get("noise_level") == 0:
         options.append("--deterministic")
     return tuple(options)

@@ -110,7 +110,7 @@ def test_what_is_missing_is_named_and_planned(arms, traces, tmp_path):
     assert plan[0].intervention == traces.steer()
     assert plan[0].command(tmp_path) == (
         f"vla-trace record --policy {TUNED['policy_path']} --suite tabletop --task 0 --replan 1 "
-        f"--no-baseline --controls none --intervention {tmp_path}/fast-a8.json"
+        f"--steps 2 --no-baseline --controls none --intervention {tmp_path}/fast-a8.json"
     )
     assert [one.label for one in lacking(arms[:2], "elsewhere")] == ["baseline", "fast α=8"]
     assert lacking(arms) == []
