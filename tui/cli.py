@@ -28,6 +28,7 @@ COMMANDS = {
     "figures": ("tui.commands.figures:command", "Draw what analyze reports."),
     "report": ("tui.commands.report:command", "Everything about some traces on one page."),
     "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),
+    "meaning": ("tui.commands.meaning:command", "What recorded neurons follow over time."),
     "cluster": ("tui.commands.cluster:command", "Choose the neurons of a concept to steer."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
