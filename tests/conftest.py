@@ -1,5 +1,6 @@
 """Real traces whose every distance, success and pair the test chooses."""
 
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -37,7 +38,9 @@ def steer(alpha=8.0, name="fast", layer=1, neurons=(0, 2), **provenance):
 def episode(pair, step_cm, success=False, **columns):
     """An episode moving along x by the given lengths [cm], one a control step.
 
-    `steps` replaces columns of steps/, other names columns of episodes/.
+    `steps` replaces columns of steps/, `executed` says how many steps each decision drove (one
+    otherwise), `ffn_act` are the activations of the decisions; other names are columns of
+    episodes/.
     """
     return {"pair": pair, "step_cm": step_cm, "success": success} | columns
 
@@ -52,6 +55,8 @@ def record(run_id, number, chosen, steered):
     log_prob = chosen.pop("log_prob", 0.5)
     action = chosen.pop("action", 0.0)
     own_steps = chosen.pop("steps", {})
+    executed = np.asarray(chosen.pop("executed", np.ones(n)), int)
+    n_decisions, first = len(executed), np.cumsum(executed) - executed
     columns = {
         "uid": f"{run_id}/u00000/g0000/a00/m{number:03d}",
         "policy_version": 0,
@@ -72,8 +77,8 @@ def record(run_id, number, chosen, steered):
     }
     steps = {
         "t": np.arange(n),
-        "decision": np.arange(n),
-        "chunk_offset": np.zeros(n, int),
+        "decision": np.repeat(np.arange(n_decisions), executed),
+        "chunk_offset": np.arange(n) - np.repeat(first, executed),
         "action": np.full((n, A), action, np.float32),
         "action_policy": np.zeros((n, A), np.float32),
         "log_prob": np.full(n, log_prob),
@@ -86,15 +91,16 @@ def record(run_id, number, chosen, steered):
         "intervened": np.full(n, intervened),
     }
     decisions = {
-        "t": np.arange(n),
-        "n_executed": np.ones(n, int),
-        "noise_std": np.zeros((n, K), np.float32),
-        "noise_key": [f"0/0/0/{number}/{d}" for d in range(n)],
-        "tokens": np.zeros((n, W), int),
-        "token_mask": np.ones((n, W), bool),
+        "t": first,
+        "n_executed": executed,
+        "noise_std": np.zeros((n_decisions, K), np.float32),
+        "noise_key": [f"0/0/0/{number}/{d}" for d in range(n_decisions)],
+        "tokens": np.zeros((n_decisions, W), int),
+        "token_mask": np.ones((n_decisions, W), bool),
     }
     steps |= {name: np.asarray(values) for name, values in own_steps.items()}
-    activations = {SITE.name: chosen.pop("ffn_act", np.ones((n, 4), np.float32))}
+    ffn_act = chosen.pop("ffn_act", np.ones((n_decisions, 4), np.float32))
+    activations = {} if ffn_act is None else {SITE.name: ffn_act}
     frames = chosen.pop("frames", None)
     return EpisodeRecord(columns | chosen, steps, decisions, activations, frames=frames)
 
@@ -138,7 +144,7 @@ def write(
         language_length=W,
     )
     cameras = sorted({camera for one in episodes for camera in one.get("frames", ())})
-    writer = TraceWriter(path, header, [SITE], keep_chain=False, cameras=cameras)
+    writer = TraceWriter(path, header, _sites(episodes), keep_chain=False, cameras=cameras)
     writer.write_policy(policy_version=0, update=0, sha256=sha256, path=policy_path)
     for table, columns in dict(tables).items():
         writer.append(table, columns)
@@ -148,6 +154,14 @@ def write(
         return writer.close()
     writer._file.close()
     return writer.partial
+
+
+def _sites(episodes):
+    """The one site, as wide as the activations; none if they are None."""
+    values = [one["ffn_act"] for one in episodes if "ffn_act" in one]
+    if not values:
+        return [SITE]
+    return [] if values[0] is None else [replace(SITE, shape=values[0].shape[1:])]
 
 
 @pytest.fixture

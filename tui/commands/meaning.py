@@ -68,7 +68,7 @@ def command(
     if as_json:
         import polars as pl
 
-        frames["signals"] = pl.concat(_surest(found, name).head(top) for name in wanted)
+        frames["signals"] = pl.concat(_surest(found, name)[:top] for name in wanted)
         facts = {"policy": found.policy, "episodes": found.episodes, "decisions": found.decisions}
         tables = {name: frame.to_dicts() for name, frame in frames.items()}
         click.echo(to_json({"schema": 1} | facts | tables | {"notes": list(found.notes)}))
@@ -88,11 +88,13 @@ def _surest(found: "Meaning", signal: str) -> "pl.DataFrame":
 def _print(found: "Meaning", signals: list[str], top: int) -> None:
     from rich.console import Console
 
+    from analysis.conditions import count_of
+
     neurons = found.sites["neurons"].sum()
     click.echo(
         one_line(
-            f"{found.policy}: {found.episodes} episodes, {found.decisions} decisions, "
-            f"{len(found.sites)} sites, {neurons} neurons"
+            f"{found.policy}: {count_of(found.episodes)}, {count_of(found.decisions, 'decision')}, "
+            f"{count_of(len(found.sites), 'site')}, {count_of(neurons, 'neuron')}"
         )
     )
     for name in signals:
