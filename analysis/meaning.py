@@ -7,10 +7,9 @@
 docs/meaning.md defines every column. Read from the unsteered episodes of one policy, one site after
 the other and episode by episode, so that memory holds no more than a site's rows.
 
-A shared course of time makes almost anything correlate: hands are slow at the start, and neurons
-change as the episode goes on. So each neuron is also correlated with the signals of another episode
-of its task, at the same share of the episode (`r_other`). A neuron follows a signal if r is not 0
-and goes beyond that: both have to be shown, so the p of following is the larger of the two
+A neuron follows a signal if their correlation is not 0 and goes beyond that with the signals of
+other episodes of the task (`other_episodes`), whether these are laid beside it by number or by
+share. All of it has to be shown, so the p of following is the largest of the three
 (an intersection-union test: Berger, Technometrics 24 (1982) 295).
 """
 
@@ -27,6 +26,7 @@ from analysis.generality import LABELS, RESOLVING_EPISODES, labels, logits
 from analysis.multiplicity import corrected
 from analysis.natural import Chosen, by_episode, chosen_sites, natural_episodes
 from analysis.onsets import OFF, ON, CoverageCounter, unit_rows
+from analysis.other_episodes import ALIGNMENTS, beside_others
 from analysis.signals import CLOCK, SIGNALS
 from traces.collection import TraceCollection, open_traces
 from traces.errors import UserError
@@ -44,10 +44,10 @@ OF_SIGNALS = UNIT | {
     "high": pl.Float64,
     "p": pl.Float64,  # that r is 0
     "p_bh": pl.Float64,  # over all neurons, signal by signal
-    "r_other": pl.Float64,  # with the signal of another episode
+    "r_other": pl.Float64,  # with the signals of other episodes
     "n_other": pl.Int64,  # episodes that have both
-    "p_beyond": pl.Float64,  # that r is r_other
-    "p_follows": pl.Float64,  # larger of p and p_beyond; 1 if r_other is beyond r; of time, p
+    "p_beyond": pl.Float64,  # that r is r_other; 1 if r_other is beyond r
+    "p_follows": pl.Float64,  # the larger of p and p_beyond; of time, p
     "p_follows_bh": pl.Float64,
 }
 
@@ -145,12 +145,13 @@ def _read(traces: TraceCollection, site: str, chosen: Chosen) -> _Site:
     """Go through a site episode by episode."""
     values = traces.activation(site)
     units, shape = values.shape[-1], (len(SIGNALS), values.shape[-1])
-    own, others, beyond = (EpisodeMeans.of_shape(*shape) for _ in range(3))
+    own = EpisodeMeans.of_shape(*shape)
+    others, beyond = (EpisodeMeans.of_shape(len(ALIGNMENTS), *shape) for _ in range(2))
     counter = CoverageCounter(units, int(chosen.task.max()) + 1, active=OFF)
     for episode, decisions, x in by_episode(values, chosen.decisions):
-        r = correlations(x, chosen.signals[:, decisions])
-        r_other = _with_other(x, episode, chosen)
-        own.add(r)
+        signals = chosen.signals[:, decisions]
+        own.add(correlations(x, signals))
+        r, r_other = beside_others(x, signals, _others(chosen, episode))
         others.add(r_other)
         beyond.add(r - r_other)
         counter.add(unit_rows(x), int(chosen.task[episode]), chosen.durations[decisions])
@@ -163,10 +164,7 @@ def _read(traces: TraceCollection, site: str, chosen: Chosen) -> _Site:
         "low": low,
         "high": high,
         "p": own.p(),
-        "r_other": others.mean,
-        "n_other": beyond.n,
-        "p_beyond": beyond.p(),
-        "p_follows": _p_follows(own, beyond),
+        **_compared(own, others, beyond),
     }
     each = [
         pl.DataFrame(unit | {"signal": [name] * units} | {k: v[i] for k, v in of_signals.items()})
@@ -179,26 +177,30 @@ def _read(traces: TraceCollection, site: str, chosen: Chosen) -> _Site:
     return _Site(pl.concat(each), pl.DataFrame(unit | columns).fill_nan(None))
 
 
-def _p_follows(own: EpisodeMeans, beyond: EpisodeMeans) -> np.ndarray:
-    """(S, N) p that a neuron does not follow a signal beyond the course of time that all share."""
-    p = np.maximum(own.p(), beyond.p())
-    p[own.mean * beyond.mean <= 0] = 1.0
-    p[np.isnan(beyond.p())] = np.nan
-    clock = list(SIGNALS).index(CLOCK)
-    p[clock] = own.p()[clock]
-    return p
+def _others(chosen: Chosen, episode: int) -> list[np.ndarray]:
+    """Signals of the episodes that one is compared with, (S, their decisions) each."""
+    first, n = chosen.decisions.first, chosen.decisions.n
+    others = chosen.others[episode]
+    return [chosen.signals[:, first[e] : first[e] + n[e]] for e in others if e >= 0 and n[e]]
 
 
-def _with_other(x: np.ndarray, episode: int, chosen: Chosen) -> np.ndarray:
-    """(S, N) correlations with another episode's signals at the same share of the episode."""
-    other, n = chosen.other[episode], len(x)
-    if other < 0 or not chosen.decisions.n[other]:
-        return np.full((len(SIGNALS), x.shape[1]), np.nan)
-    share = (np.arange(n) + 0.5) / n
-    place = (share * chosen.decisions.n[other]).astype(int)
-    r = correlations(x, chosen.signals[:, chosen.decisions.first[other] + place])
-    r[list(SIGNALS).index(CLOCK)] = np.nan  # one clock is as good as another
-    return r
+def _compared(own: EpisodeMeans, others: EpisodeMeans, beyond: EpisodeMeans) -> dict:
+    """Columns of the comparison with other episodes, in the alignment that explains more."""
+    p = beyond.p()  # (ALIGNMENTS, S, N)
+    away = beyond.mean * own.mean <= 0  # r_other is as far from 0 as r, or on the other side
+    worst = np.where(away, 2.0, np.nan_to_num(p)).argmax(axis=0)[None]
+    chosen = {
+        "r_other": others.mean,
+        "n_other": beyond.n,
+        "p_beyond": np.where(np.isnan(p).any(axis=0), np.nan, np.where(away, 1.0, p)),
+    }
+    columns = {k: np.take_along_axis(v, worst, axis=0)[0] for k, v in chosen.items()}
+    clock = list(SIGNALS).index(CLOCK)  # one clock is as good as another
+    columns["n_other"][clock] = 0
+    columns["r_other"][clock] = columns["p_beyond"][clock] = np.nan
+    columns["p_follows"] = np.maximum(own.p(), columns["p_beyond"])
+    columns["p_follows"][clock] = own.p()[clock]
+    return columns
 
 
 def _corrected(signals: pl.DataFrame) -> pl.DataFrame:
@@ -243,7 +245,7 @@ def _about_recording(chosen: Chosen) -> list[str]:
         notes.append(
             f"{count_of(short)} with fewer than {MIN_DECISIONS} decisions: no correlation there"
         )
-    if alone := int((chosen.other < 0).sum()):
+    if alone := int((chosen.others[:, 0] < 0).sum()):
         notes.append(f"{count_of(alone)} without another of the same task: no r_other there")
     return notes
 

@@ -18,6 +18,9 @@ from traces.lazy import LazyActivations
 BLOCK_ROWS = 2048
 """Rows read at a time, or those of one episode if it has more."""
 
+OTHERS = 4
+"""Episodes of the same task that each is compared with."""
+
 
 def natural_episodes(paths: Iterable[Path | str]) -> tuple[pl.DataFrame, list[str]]:
     """Return the episodes of the policy as it is, each once, and what to say of the others."""
@@ -52,8 +55,8 @@ class Chosen:
     """(S, D) of every decision of the collection."""
     task: np.ndarray
     """(E,) number of each episode's task, from 0."""
-    other: np.ndarray
-    """(E,) the next episode of the same task; -1 if there is none."""
+    others: np.ndarray
+    """(E, OTHERS) the next episodes of the same task; -1 where there are no more."""
 
     @classmethod
     def of(cls, traces: TraceCollection, frame: pl.DataFrame) -> "Chosen":
@@ -70,18 +73,18 @@ class Chosen:
             durations=traces.decisions("n_executed")["n_executed"].astype(float),
             signals=decision_signals(traces),
             task=task,
-            other=_next_of_task(task),
+            others=_next_of_task(task),
         )
 
 
 def _next_of_task(task: np.ndarray) -> np.ndarray:
-    """(E,) the next episode of the same task, the first one following the last; -1 if alone."""
-    other = np.full(len(task), -1)
+    """(E, OTHERS) the episodes of the same task that come next, the first ones after the last."""
+    others = np.full((len(task), OTHERS), -1)
     for one in np.unique(task):
         members = np.flatnonzero(task == one)
-        if len(members) > 1:
-            other[members] = np.roll(members, -1)
-    return other
+        for i in range(min(OTHERS, len(members) - 1)):
+            others[members, i] = np.roll(members, -1 - i)
+    return others
 
 
 def chosen_sites(traces: TraceCollection, wanted: tuple[str, ...]) -> tuple[list[str], list[str]]:

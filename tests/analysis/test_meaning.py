@@ -70,7 +70,13 @@ def test_numbers_are_scipys(planted, traces, tmp_path):
     for neuron, row in enumerate(of_signal(found).iter_rows(named=True)):
         x = values[..., neuron]
         own = [stats.pearsonr(a, b)[0] for a, b in zip(x, speed, strict=True)]
-        other = [stats.pearsonr(a, b)[0] for a, b in zip(x, np.roll(speed, -1, 0), strict=True)]
+        other = np.mean(
+            [
+                [stats.pearsonr(a, b)[0] for a, b in zip(x, np.roll(speed, -i, 0), strict=True)]
+                for i in range(1, natural.OTHERS + 1)
+            ],
+            axis=0,
+        )
         test, beyond = stats.ttest_1samp(own, 0), stats.ttest_rel(own, other)
         assert row["r"] == pytest.approx(np.mean(own))
         assert row["r_other"] == pytest.approx(np.mean(other))
@@ -100,17 +106,28 @@ def test_permuted_episodes_follow_at_no_more_than_the_nominal_rate(traces, tmp_p
     assert (found["p_follows_bh"] <= 0.05).sum() == 0
 
 
-def test_shorter_episodes_are_compared_at_the_same_share(traces, tmp_path):
-    """Rows 0..3 of four stand at 1/8, 3/8, 5/8, 7/8: in an episode of two, at rows 0, 0, 1, 1."""
-    up, down = [1.0, 2.0, 3.0, 4.0], [5.0, 1.0]
-    made = [
-        traces.episode("a", up, ffn_act=np.array([[1.0], [2.0], [3.0], [5.0]])),
-        traces.episode("b", down, ffn_act=np.array([[1.0], [2.0]])),
-    ]
-    row = of_signal(meaning([traces.write(tmp_path / "t.h5", made)])).row(0, named=True)
-    assert row["n"] == 1  # the other has two decisions only
-    assert row["r_other"] == pytest.approx(np.corrcoef([1, 2, 3, 5], [5, 5, 1, 1])[0, 1])
-    assert row["low"] is None and row["p"] is None
+def of_share(t, n):
+    return np.sin(np.pi * (t + 0.5) / n)
+
+
+def of_number(t, n):
+    return np.exp(-t / 4)
+
+
+@pytest.mark.parametrize("course", [of_share, of_number])
+def test_clocks_follow_nothing_when_episodes_have_different_lengths(traces, tmp_path, course):
+    """Signals and neurons that change with the share, or the number, of the decision alone."""
+    rng = np.random.default_rng(6)
+    neurons, made = 300, []
+    for i in range(EPISODES):
+        n = rng.integers(8, 30)
+        clock = course(np.arange(n), n)
+        cm = 1 + clock + rng.uniform(0, 1, size=n)
+        values = clock[:, None] + rng.normal(0, 0.3, size=(n, neurons))
+        made.append(traces.episode(f"p{i:02d}", list(cm), ffn_act=values))
+    found = of_signal(meaning([traces.write(tmp_path / "clocks.h5", made)]))
+    assert (found["p"] <= 0.05).mean() > 0.9
+    assert (found["p_follows"] <= 0.05).mean() <= 0.05 + 3 * np.sqrt(0.05 * 0.95 / neurons)
 
 
 def test_coverage_is_that_of_the_arrays(traces, tmp_path):
@@ -215,7 +232,7 @@ def test_what_cannot_be_read_is_one_line(traces, planted, tmp_path):
     other = recording(
         traces, tmp_path / "other.h5", np.ones((1, 3)), np.ones((1, 3, 4)), sha256="cd" * 32
     )
-    with pytest.raises(UserError, match="2 policies .*give the traces of one"):
+    with pytest.raises(UserError, match=r"2 policies .*give the traces of one"):
         meaning([planted, other])
     with pytest.raises(UserError, match="no episode in these files"):
         meaning([traces.write(tmp_path / "none.h5", [])])

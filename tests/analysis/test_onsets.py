@@ -28,7 +28,7 @@ def test_runs_are_those_of_the_definition(values):
 def test_two_episodes_by_hand():
     # Episode 0: onsets at rows 1 and 4, runs of 2 and 1 rows, that is 10 and 3 control steps.
     # Episode 1: active, but never at ON. Episode 2: silent.
-    values = [0.05, 0.1, 0.05, 0.0, 0.4] + [0.05, 0.0] + [0.0, -1.0]
+    values = [*(0.05, 0.1, 0.05, 0.0, 0.4), *(0.05, 0.0), *(0.0, -1.0)]
     counted = coverage(
         values,
         episode=[0] * 5 + [1] * 2 + [2] * 2,

@@ -24,8 +24,8 @@ SHOWN = 5
 
     FILES are unsteered traces of one policy: files, folders or "quoted/*.h5" patterns. For each
     signal, the neurons that most surely follow it: the mean over n episodes of the correlation r
-    within each, with its 95 % interval; beside it ("other") what the signal of another episode
-    gives, as a shared course of time does. p is that r is not 0 and goes beyond other; the last
+    within each, with its 95 % interval; beside it ("other") what the signals of other episodes
+    give, as a shared course of time does. p is that r is not 0 and goes beyond other; the last
     column corrects it over all neurons (Benjamini and Hochberg). Then, per site, how many neurons
     are general, memorised or silent.
 
@@ -108,14 +108,15 @@ def _print(found: "Meaning", signals: list[str], top: int) -> None:
 
 def _print_signal(name: str, rows: "pl.DataFrame", top: int) -> None:
     from analysis.meaning import LEVEL
-    from analysis.signals import SIGNALS
+    from analysis.signals import CLOCK, SIGNALS
 
     click.echo(f"\n{name}, {SIGNALS[name]}")
     known = rows.drop_nulls("r")
     if known.is_empty():
         click.echo("  no correlation: see the notes")
         return
-    for column, what in (("p_bh", "r is not 0 in"), ("p_follows_bh", "followed by")):
+    shown = [("p_bh", "r is not 0 in"), ("p_follows_bh", "followed by")]
+    for column, what in shown[:1] if name == CLOCK else shown:
         if tested := known[column].count():
             share = f"{(known[column] <= LEVEL).sum()} of {tested} neurons"
             click.echo(f"  {what} {share} (corrected, {100 * LEVEL:.0f} %)")
