@@ -7,10 +7,10 @@ import click
 from traces.errors import UnknownName
 from tui.commands.tables_folder import write_folder
 from tui.terminal import Exit, one_line, to_json
-from tui.wording import UNKNOWN, number, p_value
 
 if TYPE_CHECKING:
     import polars as pl
+    from rich.console import Console
 
     from analysis.meaning import Meaning
 
@@ -86,71 +86,75 @@ def _surest(found: "Meaning", signal: str) -> "pl.DataFrame":
 
 
 def _print(found: "Meaning", signals: list[str], top: int) -> None:
-    from rich.console import Console
-
     from analysis.conditions import count_of
+    from tui.commands.strips import console
 
-    neurons = found.sites["neurons"].sum()
-    click.echo(
-        one_line(
-            f"{found.policy}: {count_of(found.episodes)}, {count_of(found.decisions, 'decision')}, "
-            f"{count_of(len(found.sites), 'site')}, {count_of(neurons, 'neuron')}"
-        )
-    )
+    screen = console()
+    counts = [
+        count_of(found.episodes),
+        count_of(found.decisions, "decision"),
+        count_of(len(found.sites), "site"),
+        count_of(found.sites["neurons"].sum(), "neuron"),
+    ]
+    screen.print(one_line(f"{found.policy}: {', '.join(counts)}"), style="bold")
     for name in signals:
-        _print_signal(name, _surest(found, name), top)
-    _print_sites(found.sites)
-    console = Console(highlight=False, markup=False, emoji=False)
-    console.print()
+        _print_signal(screen, name, _surest(found, name), top)
+    _print_sites(screen, found.sites)
     for note in found.notes:
-        console.print(f"note: {one_line(note)}")
+        screen.print(f"note: {one_line(note)}")
 
 
-def _print_signal(name: str, rows: "pl.DataFrame", top: int) -> None:
+def _print_signal(screen: "Console", name: str, rows: "pl.DataFrame", top: int) -> None:
     from analysis.meaning import LEVEL
     from analysis.signals import CLOCK, SIGNALS
+    from tui.commands.strips import print_rows
 
-    click.echo(f"\n{name}, {SIGNALS[name]}")
+    screen.print(f"\n{name}, {SIGNALS[name]}", style="bold")
     known = rows.drop_nulls("r")
     if known.is_empty():
-        click.echo("  no correlation: see the notes")
+        screen.print("no correlation: see the notes")
         return
-    shown = [("p_bh", "r is not 0 in"), ("p_follows_bh", "followed by")]
-    for column, what in shown[:1] if name == CLOCK else shown:
+    counted = [("p_bh", "r is not 0 in"), ("p_follows_bh", "followed by")]
+    for column, what in counted[:1] if name == CLOCK else counted:
         if tested := known[column].count():
             share = f"{(known[column] <= LEVEL).sum()} of {tested} neurons"
-            click.echo(f"  {what} {share} (corrected, {100 * LEVEL:.0f} %)")
-    header = ("neuron", "n", "r", "95 %", "other", "p", "corrected")
-    _print_rows(header, [_cells(row) for row in known.head(top).iter_rows(named=True)])
+            screen.print(f"{what} {share} (corrected, {100 * LEVEL:.0f} %)")
+    headers = ("neuron", "n", "r", "95 %", "other", "p", "corrected")
+    print_rows(screen, headers, [_cells(row) for row in known.head(top).iter_rows(named=True)])
 
 
 def _cells(row: dict) -> tuple[str, ...]:
+    from tui.commands.strips import p_value
+
     low, high = row["low"], row["high"]
     return (
         f"{one_line(row['site'])} {row['neuron']}",
         str(row["n"]),
-        number(row["r"], sign="+"),
-        UNKNOWN if low is None else f"[{number(low, sign='+')}, {number(high, sign='+')}]",
-        number(row["r_other"], sign="+"),
-        p_value(row["p_follows"]).removeprefix("p ") or UNKNOWN,
-        p_value(row["p_follows_bh"]).removeprefix("p ") or UNKNOWN,
+        _signed(row["r"]),
+        "-" if low is None else f"[{_signed(low)}, {_signed(high)}]",
+        _signed(row["r_other"]),
+        p_value(row["p_follows"]),
+        p_value(row["p_follows_bh"]),
     )
 
 
-def _print_sites(sites: "pl.DataFrame") -> None:
-    click.echo("\ngeneral or memorised, neurons a site")
-    header = ("site", "episodes", "neurons", "general", "share", "memorised", "silent")
-    shares = [UNKNOWN if one is None else f"{100 * one:.0f}%" for one in sites["general_share"]]
-    columns = ("site", "episodes", "neurons", "general", "memorised", "silent")
-    cells = [[one_line(cell) for cell in row] for row in sites.select(columns).iter_rows()]
-    rows = [(*row[:4], share, *row[4:]) for row, share in zip(cells, shares, strict=True)]
-    _print_rows(header, rows)
+def _signed(r: float | None) -> str:
+    return "-" if r is None else f"{r:+.2f}"
 
 
-def _print_rows(header: tuple[str, ...], rows: list[tuple[str, ...]]) -> None:
-    """Print columns of text, the first to the left, the others to the right."""
-    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
-    for row in (header, *rows):
-        first, *others = row
-        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        click.echo("  ".join(["  " + first.ljust(widths[0]), *cells]).rstrip())
+def _print_sites(screen: "Console", sites: "pl.DataFrame") -> None:
+    from tui.commands.strips import print_rows
+
+    screen.print("\ngeneral or memorised, neurons a site", style="bold")
+    headers = ("site", "episodes", "neurons", "general", "share", "memorised", "silent")
+    rows = [
+        (
+            one_line(row["site"]),
+            *(str(row[name]) for name in headers[1:4]),
+            "-" if row["general_share"] is None else f"{100 * row['general_share']:.0f}%",
+            *(str(row[name]) for name in headers[5:]),
+        )
+        for row in sites.iter_rows(named=True)
+    ]
+    print_rows(screen, headers, rows)
+    screen.print()
