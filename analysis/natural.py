@@ -125,6 +125,11 @@ def by_episode(
     values: LazyActivations, decisions: Spans
 ) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
     """Yield (episode, its rows of decisions/, its activations (rows, N)), block by block."""
+    if (np.diff(values.decisions) <= 0).any():
+        raise UserError(
+            f"the activations of {values.site} are not in the order of decisions in one of these "
+            "files; find it with: vla-trace check FILES"
+        )
     first = np.searchsorted(values.decisions, decisions.first)
     rows = Spans(first, np.searchsorted(values.decisions, decisions.first + decisions.n) - first)
     recorded = np.flatnonzero(rows.n)

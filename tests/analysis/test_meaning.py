@@ -1,5 +1,6 @@
 """Traces in which the test decides which neuron follows what."""
 
+import h5py
 import numpy as np
 import polars as pl
 import pytest
@@ -189,6 +190,23 @@ def test_a_number_too_large_costs_its_neuron_one_episode(traces, tmp_path):
     speed = rng.uniform(1, 2, size=(8, ROWS))
     found = meaning([recording(traces, tmp_path / "t.h5", speed, values)])
     assert of_signal(found)["n"].to_list() == [8, 7, 8]
+
+
+def test_broken_poses_and_orders(traces, tmp_path):
+    rng = np.random.default_rng(7)
+    made = [
+        traces.episode(f"p{i}", [1.0, 2.0, 1.5, 3.0], ffn_act=rng.normal(size=(4, 2)))
+        for i in range(3)
+    ]
+    made[1]["steps"] = {"ee_pos": np.full((4, 3), np.nan)}
+    path = traces.write(tmp_path / "t.h5", made)
+    found = meaning([path])
+    assert of_signal(found)["n"].to_list() == [2, 2]
+    assert of_signal(found, "time")["n"].to_list() == [3, 3]
+    with h5py.File(path, "r+") as file:
+        file["activations/vlm.1.ffn_act/decision"][5] = 10_000
+    with pytest.raises(UserError, match="not in the order of decisions"):
+        meaning([path])
 
 
 def test_nothing_is_nan_whatever_is_missing(traces, tmp_path):
