@@ -25,7 +25,7 @@ SHOWN = 5
     FILES are unsteered traces of one policy: files, folders or "quoted/*.h5" patterns. For each
     signal, the neurons that most surely follow it: the mean over n episodes of the correlation r
     within each, with its 95 % interval; beside it ("other") what the signals of other episodes
-    give, as a shared course of time does. p is that r is not 0 and goes beyond other; the last
+    give, as a shared course of time does. p tests that r is not 0 and goes beyond other; the last
     column corrects it over all neurons (Benjamini and Hochberg). Then, per site, how many neurons
     are general, memorised or silent.
 
