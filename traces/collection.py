@@ -91,9 +91,10 @@ class TraceCollection:
         self, paths: Iterable[Path], beside: Iterable[Path] = (), unfinished: Iterable[Path] = ()
     ) -> None:
         self._recently_used: OrderedDict[TraceReader, None] = OrderedDict()
-        readers = [self._used(TraceReader(path)) for path in paths]
+        headers: dict[str, TraceHeader] = {}
+        readers = [self._used(TraceReader(path, headers)) for path in paths]
         known = {_recording_of(reader) for reader in readers}
-        others = (self._used(TraceReader(path)) for path in beside)
+        others = (self._used(TraceReader(path, headers)) for path in beside)
         readers += [reader for reader in others if _recording_of(reader) in known]
         self._readers, self._copies = _in_order(readers)
         self._unfinished = list(unfinished)

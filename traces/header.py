@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 from traces.condition import UNCHANGED, Condition
@@ -107,6 +107,10 @@ class TraceHeader:
                 value = "null" if value is None else value.to_json()
             attributes[entry.name] = value
         return attributes
+
+    def of_shard(self, shard: int = 0, created_utc: str = "") -> TraceHeader:
+        """Return the header of another shard of this recording."""
+        return replace(self, shard=int(shard), created_utc=created_utc)
 
     @classmethod
     def from_attributes(cls, attributes: Mapping) -> TraceHeader:

@@ -21,6 +21,8 @@ from traces.safety import DAMAGE, SafeGroup, limited_growth, opened, walk
 from traces.schema import FORMAT, FORMAT_VERSION, OBJECTS, TABLES
 
 Columns = dict[str, np.ndarray]
+OF_A_SHARD = ("shard", "created_utc")
+"""Attributes in which the shards of a recording differ."""
 BLOCK_ROWS = 1024
 """Rows of activations that are in memory while statistics are computed."""
 
@@ -34,12 +36,18 @@ class TraceReader:
     None for all.
     """
 
-    def __init__(self, path: Path | str) -> None:
+    def __init__(self, path: Path | str, known: dict[str, TraceHeader] | None = None) -> None:
+        """Open a trace.
+
+        Args:
+            path: the file.
+            known: recordings to their headers, added to: shards share theirs, read once.
+        """
         self.path = Path(path)
         self.partial = self.path.suffix == ".partial"
         self._open: SafeGroup | None = None
         try:
-            self.header = read_header(self.path, self._file)
+            self.header = read_header(self.path, self._file, known)
             self.n_episodes, self.n_steps, self.n_decisions = self._complete()
         except DAMAGE as error:
             self.close()
@@ -351,8 +359,16 @@ def _decoded(column: h5py.Dataset, start: int, stop: int) -> np.ndarray:
     return np.char.decode(rows, "utf-8") if rows.dtype.kind == "S" else rows
 
 
-def read_header(path: Path, file: SafeGroup) -> TraceHeader:
-    """Return the root attributes of an open file, or say why it is no trace of ours."""
+def read_header(
+    path: Path, file: SafeGroup, known: dict[str, TraceHeader] | None = None
+) -> TraceHeader:
+    """Return the root attributes of an open file, or say why it is no trace of ours.
+
+    Args:
+        path: for what is said.
+        file: open.
+        known: headers by recording; of a shard of one of them only what is its own is read.
+    """
     try:
         if str(file.attrs.get("format")) != FORMAT:
             raise NotATrace(path, f"it is HDF5, but its attribute `format` is not '{FORMAT}'")
@@ -363,7 +379,14 @@ def read_header(path: Path, file: SafeGroup) -> TraceHeader:
             if table not in file:
                 raise NotATrace(path, f"it has no table '{table}'")
         with limited_growth():
-            return TraceHeader.from_attributes(file.attrs)
+            known = {} if known is None else known
+            if first := known.get(str(file.attrs.get("recording"))):
+                own = {name: file.attrs[name] for name in OF_A_SHARD if name in file.attrs}
+                return first.of_shard(**own)
+            header = TraceHeader.from_attributes(file.attrs)
+        if header.recording:
+            known[header.recording] = header
+        return header
     except (NotATrace, NewerFormat):
         raise
     except (UserError, ValueError, TypeError, ArithmeticError, RecursionError) as error:

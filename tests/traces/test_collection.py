@@ -42,6 +42,17 @@ def shards(build, tmp_path):
     return write_shards(build, tmp_path / "a.h5")
 
 
+def test_what_a_shard_says_of_itself_is_what_it_says_when_it_is_opened_alone(build, tmp_path):
+    """The header is read once a recording, `shard` and `created_utc` from every file."""
+    first = write_shards(build, tmp_path / "a.h5")
+    other = write_shards(build, tmp_path / "b.h5", run_id="another", intervention=None)
+    known = {}
+    for path in [*first, *other]:
+        with TraceReader(path, known) as one, TraceReader(path) as alone:
+            assert one.header == alone.header
+    assert len(known) == 2
+
+
 def test_shards_read_like_one_file(build, tmp_path):
     """Every column, pointer and activation is what one file with all episodes has."""
     write_shards(build, tmp_path / "shards" / "a.h5")
