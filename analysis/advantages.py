@@ -15,7 +15,7 @@ from analysis.conditions import count_of
 from analysis.stats import wilson
 from analysis.tables import HUGE
 from traces.collection import TraceCollection, open_traces
-from traces.errors import NotATrace
+from traces.errors import NotATrace, UserError
 from traces.schema import TABLES
 
 GROUP = ("run_id", "update", "group", "attempt")
@@ -147,6 +147,11 @@ def _read(traces: TraceCollection, name: str) -> pl.DataFrame:
     """Return a side table with the run and the age of the file that each row is from."""
     nothing = {f.name: np.zeros(0, "U" if f.text_bytes else f.dtype) for f in TABLES[name]}
     columns = traces.table(name) if traces.paths else nothing | {"file": np.zeros(0, int)}
+    if lacking := [field.name for field in TABLES[name] if field.name not in columns]:
+        raise UserError(
+            f"not all of these files have the column {name}/{lacking[0]}; "
+            "vla-trace check FILES says which is damaged"
+        )
     headers = []
     for number in range(len(traces.paths)):
         with traces.reading(number) as trace:

@@ -1,12 +1,13 @@
 """Training tables from two hand-written updates."""
 
+import h5py
 import numpy as np
 import polars as pl
 import pytest
 
 from analysis.advantages import GROUPS, STATES, UPDATES, VALUE, advantage_tables
 from analysis.stats import wilson
-from traces.errors import NotATrace
+from traces.errors import NotATrace, UserError
 
 
 def group(number, returns, advantages=None, state=7):
@@ -191,3 +192,10 @@ def test_more_successes_than_members_is_damage(traces, tmp_path):
     path = update_file(traces, tmp_path / "a.h5", 0, [(row | {"n_success": 9}, members)])
     with pytest.raises(NotATrace, match=r"a\.h5 .*n_success exceeds n_members"):
         advantage_tables([path])
+
+
+def test_a_column_that_a_file_lacks_is_one_sentence(run):
+    with h5py.File(run[0], "r+") as file:
+        del file["updates/first_ratio_max_abs_dev"]
+    with pytest.raises(UserError, match="updates/first_ratio_max_abs_dev; vla-trace check"):
+        advantage_tables(run)
