@@ -117,7 +117,10 @@ def overview(report: Report) -> Figure | None:
                 one.plot(getattr(condition, value), place, "o", color=colour)
         one.set_yticks(range(len(rows)), [])
         one.set(xlabel=label, ylim=(len(rows) - 0.5, -0.5))
-    axes[0].set_yticks(range(len(rows)), [f"{c.label} (n {c.episodes})" for c in rows], fontsize=8)
+    several = len({c.policy for c in rows}) > 1
+    names = [f"{c.label}, {c.policy}" if several else c.label for c in rows]
+    labels = [f"{name} (n {c.episodes})" for name, c in zip(names, rows, strict=True)]
+    axes[0].set_yticks(range(len(rows)), labels, fontsize=8)
     axes[0].set(xlim=(-0.03, 1.03))
     axes[2].axvline(0, color=GREY, linewidth=1)
     return figure
