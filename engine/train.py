@@ -68,6 +68,7 @@ def train(
     check_installed(config.mirror)
     explorer = explorer_of(config, loaded)
     folder = Path("runs") / run_id
+    learner = learner_of(config, explorer, folder)
     if not resume:
         new_run_folder(run_id)
         (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
@@ -89,7 +90,7 @@ def train(
                 for log in mirrors:
                     log(metrics, fields["update"])
 
-        run = _Run(config, explorer, folder, envs, emit)
+        run = _Run(config, explorer, learner, folder, envs, emit)
         emit("run_start", **run.start_fields(run_id, resume))
         status, why = "finished", ""
         try:
@@ -140,6 +141,17 @@ def explorer_of(config: TrainConfig, loaded: LoadedPolicy) -> Explorer:
     return explorer
 
 
+def learner_of(config: TrainConfig, explorer: Explorer, folder: Path) -> Learner:
+    """Who improves the policy; the longest episode of all tasks sets the scale of the loss.
+
+    Raises:
+        UserError: an adapter rank that this policy cannot have.
+    """
+    tasks = load_suite(config.suite).TASKS
+    longest = max(tasks[task_id].horizon for task_id in config.tasks)
+    return Learner(config, explorer, -(-longest // config.replan), folder / "evidence")
+
+
 class _Run:
     """A run between its start and its end."""
 
@@ -147,17 +159,15 @@ class _Run:
         self,
         config: TrainConfig,
         explorer: Explorer,
+        learner: Learner,
         folder: Path,
         envs: dict[int, VectorEnv],
         emit: Callable,
     ):
         self.config, self.explorer, self.folder, self.envs = config, explorer, folder, envs
-        self.loaded, self.emit = explorer.loaded, emit
+        self.loaded, self.learner, self.emit = explorer.loaded, learner, emit
         self.suite = load_suite(config.suite)
         self.collector = Collector(config, self.explorer, envs, folder.name, emit)
-        longest = max(self.suite.TASKS[task_id].horizon for task_id in config.tasks)
-        decisions = -(-longest // config.replan)
-        self.learner = Learner(config, self.explorer, decisions, folder / "evidence")
         self.evaluation = EvalConfig(
             suite=config.suite,
             policy=config.policy,
