@@ -113,7 +113,7 @@ def test_an_interrupted_export_leaves_no_half_dataset(tmp_path, how):
     """Interrupted while it writes; only after kill -9 is there a rest, under another name."""
     out = tmp_path / "out.hdf5"
     many = tmp_path / "traces" / "many.h5"
-    write(many, range(100))  # takes seconds to export
+    write(many, range(400))  # takes seconds to export, also while nobody looks
     args = [VLA_TRACE, "export", many, "--to", "robomimic", "-o", out]
     with subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
         while not list(tmp_path.glob("out.hdf5.exporting-*/out.hdf5")) and process.poll() is None:
