@@ -124,7 +124,7 @@ class TraceHeader:
             known["intervention"] = None if text == "null" else Intervention.from_json(text)
         for name in INTEGER_ATTRIBUTES:
             if name in known:
-                known[name] = int(known[name])
+                known[name] = _whole(name, known[name])
         return cls(**({"run_id": "", "kind": "", "created_utc": ""} | known))
 
 
@@ -176,9 +176,16 @@ class SiteInfo:
         known["dims"] = tuple(known["dims"].split(","))
         known["shape"] = tuple(int(size) for size in known["shape"].split(","))
         for name in ("layer", "calls_per_chunk"):
-            known[name] = int(known[name])
+            known[name] = _whole(name, known[name])
         known["reaches_action"] = bool(known["reaches_action"])
         return cls(**known, dtype=dtype)
+
+
+def _whole(name: str, value: object) -> int:
+    try:
+        return int(value)
+    except (ArithmeticError, TypeError, ValueError) as error:
+        raise BadRecord(name, "a whole number", repr(value)) from error
 
 
 def _plain(value: object) -> object:

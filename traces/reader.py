@@ -350,7 +350,7 @@ def _site_info(path: Path, name: str, group: SafeGroup) -> SiteInfo:
                 f"its rows have the shape {group['values'].shape[1:]}, not {site.shape}"
             )
         return site
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, UserError, ValueError) as error:
         raise NotATrace(path, f"activations/{name} does not say what it is ({error})") from error
 
 

@@ -231,6 +231,8 @@ class SafeAttributes(Mapping):
         found = self._attributes[name]
         if isinstance(found, (str, bytes)) and len(found) > ATTRIBUTE_BYTES:
             raise NotATrace(self._path, f"{self._place(name)} has {len(found)} characters")
+        if isinstance(found, str):  # bytes that are no text: nobody could write them anywhere
+            found = found.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
         return found
 
     def __contains__(self, name: object) -> bool:

@@ -199,3 +199,21 @@ def test_a_reader_never_stops_a_writer(path):
         subprocess.run([sys.executable, "-c", code, str(path)], check=True)
     with h5py.File(path, locking=False) as file:
         assert file.attrs["note"] == "written"
+
+
+@pytest.mark.parametrize("shard", [np.inf, "many", [1, 2]])
+def test_a_shard_number_that_is_none_is_refused(build, tmp_path, shard):
+    path = build.trace(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["shard"] = shard
+    with pytest.raises(NotATrace, match="attributes cannot be read"):
+        TraceReader(path)
+
+
+def test_bytes_that_are_no_text_can_be_shown_and_written(build, tmp_path):
+    path = build.trace(tmp_path / "a.h5")
+    with h5py.File(path, "r+") as file:
+        file.attrs["created_utc"] = b"\xff\xfe2026"
+    with TraceReader(path) as trace:
+        assert trace.header.created_utc == "\ufffd\ufffd2026"
+        trace.header.created_utc.encode()

@@ -165,3 +165,11 @@ def test_bad_input_is_one_line_and_exit_2(name, said, steered, tmp_path, capsys)
     assert err.startswith("error: ")
     assert err.count("\n") == 1
     assert said in err
+
+
+def test_a_dose_that_says_nothing_is_left_out(steered, capsys):
+    with h5py.File(steered, "r+") as file:
+        file.attrs["dose"] = '{"name": NaN}'
+    assert cli.run(["show", str(steered)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert not [line for line in lines if line.strip().startswith("dose")]

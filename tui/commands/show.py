@@ -141,8 +141,8 @@ def _facts(summary: dict) -> list[tuple[str, str]]:
     more = [f"and {len(told) - INSTRUCTIONS} more"] if len(told) > INSTRUCTIONS else []
     facts.append(("instructions", "; ".join([*told[:INSTRUCTIONS], *more])))
     facts += _intervention_facts(summary["intervention"])
-    if summary["dose"]:
-        facts.append(("  dose", summary["dose"]["text"]))
+    if text := summary["dose"].get("text"):
+        facts.append(("  dose", str(text)))
     sampler = summary["likelihood"].get("name", "unknown")
     sizes = ", ".join(f"{letter} {size}" for letter, size in summary["sizes"].items())
     facts.append(("sampler", f"{sampler}, {sizes}, replan {summary['replan']}"))
