@@ -146,9 +146,11 @@ class SafeGroup(Mapping):
         return entry[rest]
 
     def __iter__(self) -> Iterator[str]:
-        if len(self.group) > MANY:
-            raise NotATrace(self.path, f"{self.group.name} has {len(self.group)} entries")
-        yield from self.group
+        with self._limited():
+            if len(self.group) > MANY:
+                raise NotATrace(self.path, f"{self.group.name} has {len(self.group)} entries")
+            names = list(self.group)
+        yield from names
 
     def __len__(self) -> int:
         return len(self.group)
@@ -158,8 +160,9 @@ class SafeGroup(Mapping):
 
     def __contains__(self, name: object) -> bool:
         first, _, rest = str(name).strip("/").partition("/")
-        if first not in self._seen and not self.group.id.links.exists(_raw(first)):
-            return False
+        with self._limited():
+            if first not in self._seen and not self.group.id.links.exists(_raw(first)):
+                return False
         return not rest or (isinstance(entry := self[first], SafeGroup) and rest in entry)
 
     def attributes_of(self, dataset: h5py.Dataset) -> SafeAttributes:
@@ -174,7 +177,15 @@ class SafeGroup(Mapping):
     def _place(self, name: str) -> str:
         return f"{self.group.name}/{name}".lstrip("/")
 
+    def _limited(self) -> AbstractContextManager:
+        """Names of a growing file may lie beyond its end: HDF5 takes memory for all they claim."""
+        return limited_growth() if self.group.file.swmr_mode else nullcontext()
+
     def _opened(self, name: str) -> SafeGroup | h5py.Dataset:
+        with self._limited():
+            return self._found(name)
+
+    def _found(self, name: str) -> SafeGroup | h5py.Dataset:
         place, raw = self._place(name), _raw(name)
         if not self.group.id.links.exists(raw):
             raise KeyError(f"there is no {place}")
@@ -257,7 +268,7 @@ class SafeAttributes(Mapping):
 
 @contextmanager
 def limited_growth() -> Iterator[None]:
-    """Let the process grow by ROOM_BYTES only: HDF5 loads an attribute before it tells its size.
+    """Let the process grow by ROOM_BYTES only: HDF5 loads texts and names before it tells a size.
 
     The limit is the whole process's, so one thread at a time is in such a block; within it another
     one changes nothing.
@@ -275,7 +286,7 @@ def limited_growth() -> Iterator[None]:
         try:
             yield
         except MemoryError as error:
-            raise OSError("an attribute does not fit into memory") from error
+            raise OSError("a text or a name does not fit into memory") from error
         finally:
             _within.clear()
             resource.setrlimit(resource.RLIMIT_AS, before)

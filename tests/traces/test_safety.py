@@ -217,6 +217,23 @@ def test_a_text_takes_no_more_memory_than_there_is_of_it(tmp_path):
     file.close()
 
 
+def test_names_take_no_more_memory_than_there_is_of_them(tmp_path):
+    """A growing file is read beyond its end, twenty times, into memory that fills."""
+    path = tmp_path / "a.h5"
+    with h5py.File(path, "w", libver="earliest") as file:
+        for i in range(100):  # so many that their names lie away from what says how many
+            file[f"steps {i}"] = i
+    raw = bytearray(path.read_bytes())
+    place = raw.index(b"HEAP") + 8
+    raw[place : place + 8] = (2**29).to_bytes(8, "little")
+    path.write_bytes(raw)
+    file = opened(path, swmr=True)
+    for look in (list, lambda group: "steps 1" in group, lambda group: group["steps 1"]):
+        with pytest.raises((OSError, RuntimeError), match="memory"):
+            look(file)
+    file.close()
+
+
 def test_groups_read_as_in_h5py(path):
     safe, plain = opened(path, swmr=False), h5py.File(path, locking=False)
     assert list(safe) == list(plain)
