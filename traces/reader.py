@@ -232,12 +232,19 @@ class TraceReader:
         return "objects" in self._file
 
     def objects(self, *, episode: int | slice | None = None) -> Columns:
-        """Return objects/ with an additional text column `name`; empty without such a table."""
+        """Return objects/ with an additional text column `name`; empty without such a table.
+
+        Raises:
+            NotATrace: it counts objects that have no name.
+        """
         if not self.has_objects:
             return {}
         columns = self._read("objects", (), *self._keyed_by_step("objects", episode))
-        names = np.array(self.object_names, dtype=str)
-        return columns | {"name": names[columns["object"]]}
+        names, counted = np.array(self.object_names, dtype=str), columns["object"]
+        if len(unnamed := counted[(counted < 0) | (counted >= len(names))]):
+            why = f"objects/object counts object {unnamed[0]} of {len(names)}"
+            raise NotATrace(self.path, why)
+        return columns | {"name": names[counted]}
 
     def cameras(self) -> list[str]:
         """Return the cameras whose frames may have been recorded."""

@@ -129,6 +129,13 @@ def test_damage_is_named(path, change, message):
         TraceReader(path)
 
 
+@pytest.mark.parametrize("number", [-1, 3])
+def test_an_object_without_a_name_is_named(path, number):
+    changed(path, lambda file: file["objects/object"].__setitem__(4, number))
+    with TraceReader(path) as trace, pytest.raises(NotATrace, match=f"object {number} of 3"):
+        trace.objects()
+
+
 def test_an_unfinished_file_without_columns_is_named(path):
     def change(file):
         for name in list(file["steps"]):
