@@ -74,7 +74,7 @@ def opened(path: Path, *, swmr: bool) -> SafeGroup:
     if why := damaged_heap(path):
         file.close()
         raise NotATrace(path, f"it is damaged ({why})")
-    return SafeGroup(path, file, path.stat().st_size)
+    return SafeGroup(path, file, path.stat().st_size, growing=swmr)
 
 
 @cache
@@ -127,11 +127,12 @@ class SafeGroup(Mapping):
         KeyError: there is no such entry.
     """
 
-    def __init__(self, path: Path, group: h5py.Group, n_bytes: int) -> None:
+    def __init__(self, path: Path, group: h5py.Group, n_bytes: int, growing: bool) -> None:
         self.path = path
         self.group = group
         self.attrs = SafeAttributes(path, group, n_bytes)
         self._n_bytes = n_bytes
+        self._growing = growing
         self._seen: dict[str, SafeGroup | h5py.Dataset] = {}
 
     def __getitem__(self, name: str) -> SafeGroup | h5py.Dataset:
@@ -179,7 +180,7 @@ class SafeGroup(Mapping):
 
     def _limited(self) -> AbstractContextManager:
         """Names of a growing file may lie beyond its end: HDF5 takes memory for all they claim."""
-        return limited_growth() if self.group.file.swmr_mode else nullcontext()
+        return limited_growth() if self._growing else nullcontext()
 
     def _opened(self, name: str) -> SafeGroup | h5py.Dataset:
         with self._limited():
@@ -203,11 +204,11 @@ class SafeGroup(Mapping):
                 why = "is a column, not a table"
             if why:
                 raise NotATrace(self.path, f"{place} {why}")
-            return (GrowingDataset if self.group.file.swmr_mode else h5py.Dataset)(found)
+            return (GrowingDataset if self._growing else h5py.Dataset)(found)
         if isinstance(found, h5py.h5g.GroupID):
             if _field(place):
                 raise NotATrace(self.path, f"{place} is a table, not a column")
-            return SafeGroup(self.path, h5py.Group(found), self._n_bytes)
+            return SafeGroup(self.path, h5py.Group(found), self._n_bytes, self._growing)
         raise NotATrace(self.path, f"{place} is neither a table nor a column")
 
 
