@@ -1,15 +1,14 @@
 """Figures of a report, each with its intervals, its controls and n.
 
-matplotlib draws them and is imported when one is asked for. Colours are Okabe and Ito's, which stay
-apart for the colour-blind; random clusters are grey, zero is a line.
+Random clusters are grey, zero is a line.
 """
 
 from __future__ import annotations
 
-import io
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from analysis.drawing import COLOURS, GREY, axes_of, cycle, rendered
 from analysis.outcome import Condition, Report
 
 if TYPE_CHECKING:
@@ -18,8 +17,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREY = "#999999"
 CHANGE = "change of MEED to the baseline\n[cm per control step]"
 
 
@@ -33,8 +30,8 @@ def dose_response(report: Report) -> Figure | None:
     lines = {name: rows for name, rows in families.items() if len(rows) > 1}
     if not lines:
         return None
-    figure, (left, right) = _axes(2, width=9.5)
-    for colour, (name, rows) in zip(_cycle(), lines.items(), strict=False):
+    figure, (left, right) = axes_of(2, width=9.5)
+    for colour, (name, rows) in zip(cycle(), lines.items(), strict=False):
         doses = [c.alpha for c in rows]
         _line(left, doses, rows, colour, f"{name} (n {_n(rows)})")
         right.plot(doses, [c.success_rate for c in rows], "o-", color=colour, label=name)
@@ -63,8 +60,8 @@ def by_size(report: Report) -> Figure | None:
     }
     if not lines:
         return None
-    figure, (axes,) = _axes(1)
-    for colour, (name, rows) in zip(_cycle(), lines.items(), strict=False):
+    figure, (axes,) = axes_of(1)
+    for colour, (name, rows) in zip(cycle(), lines.items(), strict=False):
         conditions = [condition for _, condition in rows]
         _line(axes, [size for size, _ in rows], conditions, colour, f"{name} (n {_n(conditions)})")
     axes.set(xlabel="neurons in the cluster", ylabel=CHANGE)
@@ -78,7 +75,7 @@ def by_condition(report: Report) -> Figure | None:
     rows = [c for c in rows if c.delta_ci is not None]
     if len(rows) < 2:
         return None
-    figure, (left, right) = _axes(2, width=9.5, height=1.2 + 0.26 * len(rows))
+    figure, (left, right) = axes_of(2, width=9.5, height=1.2 + 0.26 * len(rows))
     places = range(len(rows))
     for place, condition in zip(places, rows, strict=True):
         colour = COLOURS[0] if condition.role == "steered" else COLOURS[1]
@@ -102,7 +99,7 @@ def overview(report: Report) -> Figure | None:
     rows = [c for c in report.conditions if c.role != "random" and c.success_ci is not None]
     if not rows:
         return None
-    figure, axes = _axes(3, width=10, height=1.2 + 0.3 * len(rows))
+    figure, axes = axes_of(3, width=10, height=1.2 + 0.3 * len(rows))
     measures = (
         ("success_rate", "success_ci", "success, 95 % interval"),
         ("meed_cm", "meed_ci", "MEED\n[cm per control step]"),
@@ -143,20 +140,9 @@ def drawn(report: Report, kind: str = "svg") -> Iterator[tuple[str, bytes]]:
         report: of traces.
         kind: svg or png.
     """
-    import matplotlib
-
-    matplotlib.use("agg")
-    from matplotlib import pyplot as plt
-
-    with matplotlib.rc_context({"svg.hashsalt": "vla-trace", "svg.fonttype": "none"}):
-        for name, made in FIGURES.items():
-            figure = made(report)
-            if figure is not None:
-                file = io.BytesIO()
-                stamp = {"Date": None} if kind == "svg" else {"Software": None}
-                figure.savefig(file, format=kind, dpi=150, metadata=stamp)
-                plt.close(figure)
-                yield name, file.getvalue()
+    for name, made in FIGURES.items():
+        if file := rendered(lambda made=made: made(report), kind):
+            yield name, file
 
 
 def draw(report: Report, folder: Path, kind: str = "svg") -> list[Path]:
@@ -176,15 +162,6 @@ _AT_LEFT = {
     "textcoords": "offset points",
     "fontsize": 7,
 }
-
-
-def _axes(n: int, width: float = 5.5, height: float = 3.6) -> tuple[Figure, list[Axes]]:
-    from matplotlib import pyplot as plt
-
-    figure, axes = plt.subplots(1, n, figsize=(width, height), layout="constrained", squeeze=False)
-    for one in axes[0]:
-        one.spines[["top", "right"]].set_visible(False)
-    return figure, list(axes[0])
 
 
 def _line(
@@ -226,8 +203,3 @@ def _n(rows: Sequence[Condition]) -> str:
     """Pairs a point: one number, or the range."""
     low, high = min(c.n_pairs for c in rows), max(c.n_pairs for c in rows)
     return str(low) if low == high else f"{low}-{high}"
-
-
-def _cycle() -> Iterable[str]:
-    while True:
-        yield from COLOURS

@@ -35,6 +35,7 @@ BINS = 20
 
 MEASURES = {
     "meed_cm": "MEED",
+    "first_command": "first command",
     "meed_first_cm": "MEED start",
     "meed_moving_cm": "MEED moving",
     "meed_approach_cm": "MEED approach",
@@ -49,7 +50,8 @@ MEASURES = {
     "opens": "hand opens",
     "success_s": "success at, s",
 }
-"""Column to what it is called in print; MEED in cm per control step."""
+"""Column to what it is called in print; MEED in cm per control step, commands in the unit of
+actions."""
 
 MEASURED = dict.fromkeys(MEASURES, pl.Float64)
 PROFILE = {"speed_cm_s": pl.List(pl.Float64)}
@@ -77,6 +79,7 @@ def read_motion(paths: Iterable[Path | str], horizon: int = HORIZON) -> EpisodeT
             _distances(steps, episodes, step_cm, spans, horizon)
             | _per_phase(steps, step_cm, spans)
             | {
+                "first_command": _first_command(trace, steps["action"], spans),
                 "sparc": spectral_arc_length(step_cm, spans, hz) if hz else _unknown(spans),
                 "ldlj": log_dimensionless_jerk(step_cm, spans),
                 "success_s": _steps_to_success(trace, episodes) / (hz or np.nan),
@@ -123,6 +126,25 @@ def _per_phase(steps: Columns, step_cm: np.ndarray, spans: Spans) -> dict[str, n
     some = np.where(spans.n > 0, 1.0, np.nan)
     found = {f"meed_{name}_cm": spans.mean(step_cm, where=marked[name]) for name in PHASES}
     return found | {"closes": closes * some, "opens": opens * some}
+
+
+def _first_command(trace: TraceReader, action: np.ndarray, spans: Spans) -> np.ndarray:
+    """(E,) mean length of the translation that the first decision commanded.
+
+    Both of a pair decide from the same observation with the same noise then: what differs is the
+    policy's doing alone, before any feedback.
+    """
+    first, decided = (
+        trace.episodes(name)[name].astype(np.int64) for name in ("first_decision", "n_decisions")
+    )
+    executed = trace.decisions("n_executed")["n_executed"]
+    some = (decided > 0) & (spans.n > 0)
+    n = np.zeros(len(spans.n), np.int64)
+    n[some] = np.clip(executed[first[some]], 0, spans.n[some])
+    chunk = Spans(spans.first, n)
+    with np.errstate(over="ignore", invalid="ignore"):
+        length = np.sqrt((action[chunk.rows, :3].astype(np.float64) ** 2).sum(axis=1))
+    return Spans(np.cumsum(n) - n, n).mean(length)
 
 
 def _steps_to_success(trace: TraceReader, episodes: Columns) -> np.ndarray:

@@ -53,6 +53,17 @@ def test_an_early_success_does_not_change_the_fixed_horizon(traces, tmp_path):
     assert frame["meed_first_cm"].to_list() == [pytest.approx(1), pytest.approx(1), None]
 
 
+def test_the_first_command_is_of_the_first_decision_alone(traces, tmp_path):
+    action = np.zeros((4, 7), np.float32)
+    action[:, :3] = [[3, 4, 0], [0, 0, 1], [9, 9, 9], [9, 9, 9]]
+    action[:, 3:] = 7  # rotation and hand do not count
+    two = traces.episode("p0", [1.0] * 4, steps={"action": action}, executed=[2, 2])
+    one = traces.episode("p1", [1.0] * 4, steps={"action": action}, executed=[1, 3])
+    none = traces.episode("p2", [])
+    frame = motion_table([traces.write(tmp_path / "a.h5", [two, one, none])])
+    assert frame["first_command"].to_list() == [pytest.approx(3), pytest.approx(5), None]
+
+
 def test_success_without_an_end_is_where_the_first_reward_is(traces, tmp_path):
     went_on = {"success": True, "terminated": False, "truncated": True}
     rewarded = traces.episode("p0", [1.0] * 6, steps={"reward": [0, 0, 1, 0, 1.0, 0]}, **went_on)
@@ -75,7 +86,7 @@ def test_what_is_not_there_is_null_and_never_nan(traces, tmp_path):
     empty, broken, still, whole = frame.rows(named=True)
     assert [empty[name] for name in MEASURES] == [None] * len(MEASURES)
     known = {name for name in MEASURES if broken[name] is not None}
-    assert known == {"closes", "opens"}
+    assert known == {"closes", "first_command", "opens"}
     assert (still["meed_cm"], still["idle_share"], still["meed_moving_cm"]) == (0, 1, None)
     assert (whole["sparc"], whole["success_s"]) == (None, None)
     assert whole["meed_cm"] == pytest.approx(4 / 3)
