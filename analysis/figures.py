@@ -5,7 +5,7 @@ Random clusters are grey, zero is a line.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from analysis.drawing import COLOURS, GREY, axes_of, cycle, rendered
@@ -147,13 +147,15 @@ def drawn(report: Report, kind: str = "svg") -> Iterator[tuple[str, bytes]]:
 
 def draw(report: Report, folder: Path, kind: str = "svg") -> list[Path]:
     """Write the figures into a folder, made if absent; files of these names are replaced."""
+    return write_files(folder, {f"{name}.{kind}": file for name, file in drawn(report, kind)})
+
+
+def write_files(folder: Path, files: Mapping[str, bytes]) -> list[Path]:
+    """Write files into a folder, made if absent; those of these names are replaced."""
     folder.mkdir(parents=True, exist_ok=True)
-    written = []
-    for name, file in drawn(report, kind):
-        path = folder / f"{name}.{kind}"
-        path.write_bytes(file)
-        written.append(path)
-    return written
+    for name, file in files.items():
+        (folder / name).write_bytes(file)
+    return [folder / name for name in files]
 
 
 _AT_LEFT = {

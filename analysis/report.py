@@ -12,11 +12,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from analysis import motion_table, safety_table
+from analysis.drawing import rendered
 from analysis.figures import FIGURES, drawn
+from analysis.figures_inside import atlas_figure, shift_figure
 from analysis.films import films
+from analysis.inside import Inside, inside
 from analysis.outcome import Condition, Report, analyse
 from analysis.page import Section, beside, code, listed, page, picture, table
 from analysis.report_tables import Options, Tables, tables
+from analysis.study import figure_3
 from traces.collection import open_traces
 
 if TYPE_CHECKING:
@@ -65,7 +69,8 @@ def report_page(paths: Sequence[Path | str], command: str, options: Options | No
     outcome = analyse(paths)
     parts = {name: tables(name, paths, options) for name in SHOWN}
     notes = dict.fromkeys(outcome.notes)
-    for part in parts.values():
+    within = inside(paths, options.base if options else "")
+    for part in (*parts.values(), within):
         notes |= dict.fromkeys(part.notes)
     n = sum(condition.episodes for condition in outcome.conditions)
     return page(
@@ -74,6 +79,7 @@ def report_page(paths: Sequence[Path | str], command: str, options: Options | No
         [
             Section(TITLES["outcome"], ABOUT["outcome"], (*_outcome(outcome), *_figures(outcome))),
             *(_tables(name, part) for name, part in parts.items()),
+            Section("Inside the policies", INSIDE, tuple(_inside(within))),
             Section("Episodes", FILMED, _films(paths, outcome)),
             Section("What the numbers do not rest on", "", (listed(notes),) if notes else ()),
             Section("How this page was made", "", (code(command), *_provenance(paths))),
@@ -81,6 +87,12 @@ def report_page(paths: Sequence[Path | str], command: str, options: Options | No
     )
 
 
+INSIDE = (
+    "Activations of fine-tuned policies beside the base's: |d| is the shift of a neuron's mean in "
+    "standard deviations, CKA how alike whole layers are. On equal inputs (record --replay) a "
+    "layer without a bit of difference is frozen. The atlas shows the expert over denoising steps "
+    "and action rows. docs/diff.md defines every number."
+)
 FILMED = (
     "What the policy saw, where traces kept it (record --keep frames): of each condition the first "
     "pair whose outcomes differ, beside its baseline."
@@ -131,8 +143,23 @@ def _tables(name: str, part: Tables) -> Section:
     if name in MEASURES:
         made = [html for frame in shown for html in _measures(frame, MEASURES[name])]
     else:
-        made = map(_frame, shown)
+        made = list(map(_frame, shown))
+    if name == "advantages":
+        value = part.frames["value_curve"]
+        if file := rendered(lambda: figure_3(value)):
+            made.append(picture(file, "svg+xml", figure_3.__doc__))
     return Section(TITLES[name], ABOUT[name], tuple(made))
+
+
+def _inside(found: Inside) -> Iterable[str]:
+    """The shifts of every fine-tuned policy, then atlases; a picture each and a table."""
+    for shifts in found.shifts:
+        caption = f"{shifts.base} -> {shifts.tuned}. {shift_figure.__doc__}"
+        yield picture(rendered(lambda one=shifts: shift_figure(one)), "svg+xml", caption)
+        yield _frame(shifts.sites)
+    for one in found.atlases:
+        made = rendered(lambda one=one: atlas_figure(one))
+        yield picture(made, "svg+xml", atlas_figure.__doc__)
 
 
 def _measures(frame: pl.DataFrame, labels: dict[str, str]) -> Iterable[str]:

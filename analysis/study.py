@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from analysis.drawing import COLOURS, GREY, axes_of, cycle, rendered
+from analysis.drawing import GREY, axes_of, cycle, rendered
 from analysis.outcome import Condition, Report, analyse
 from analysis.report_tables import Options, tables
+from analysis.stats import wilson
 from traces.collection import open_traces
 
 if TYPE_CHECKING:
@@ -124,18 +125,21 @@ def _lines(words: list[str], per_line: int = 5) -> str:
 
 
 def figure_3(value: pl.DataFrame) -> Figure | None:
-    """The cumulative value of training, and beside it what each update's episodes returned."""
+    """The cumulative value of training, and what each update's episodes returned, with interval."""
     if value.is_empty():
         return None
     figure, (left, right) = axes_of(2, width=9.5)
-    for (run,), own in value.partition_by("run_id", as_dict=True, maintain_order=True).items():
-        colour = COLOURS[value["run_id"].unique().sort().index_of(run) % len(COLOURS)]
+    runs = value.partition_by("run_id", as_dict=True, maintain_order=True)
+    for colour, ((run,), own) in zip(cycle(), runs.items(), strict=False):
         label = f"{run} (n {own['n'].sum()} episodes)"
         left.plot(own["update"], own["value_cumulative"], "o-", color=colour, ms=3, label=label)
         right.plot(own["update"], own["value"], ".", color=colour, alpha=0.6)
         right.plot(own["update"], own["value_so_far"], color=colour)
+        for update, mean, n in own.select("update", "value", "n").iter_rows():
+            if 0 <= mean <= 1 and n:  # else returns are no successes
+                right.plot([update] * 2, wilson(round(mean * n), n), color=colour, linewidth=0.7)
     left.set(xlabel="update", ylabel="cumulative value\n[sum of mean returns]")
-    right.set(xlabel="update", ylabel="mean return: of the update (dots),\nof all so far (line)")
+    right.set(xlabel="update", ylabel="mean return of the update\n(95 %), of all so far (line)")
     left.legend(frameon=False, fontsize=8)
     return figure
 
@@ -153,7 +157,8 @@ def figure_4(report: Report) -> Figure | None:
         _bars(one, own)
         for base in report.conditions:
             if base.role == "baseline" and _setting(base) == setting and base.meed_ci:
-                one.axhline(base.meed_cm, color="black", linewidth=1)
+                label = f"baseline (n {base.episodes})"
+                one.axhline(base.meed_cm, color="black", linewidth=1, label=label)
                 one.axhspan(*base.meed_ci, color=GREY, alpha=0.3, linewidth=0)
         others = [c for c in report.conditions if c.role == "random" and _setting(c) == setting]
         doses = sorted({c.alpha for c in own})
@@ -163,7 +168,7 @@ def figure_4(report: Report) -> Figure | None:
             one.plot(*zip(*dots, strict=True), "k.", alpha=0.5, ms=4, label=label, zorder=3)
         one.set(xlabel="dose alpha", ylabel="MEED\n[cm per control step]")
         one.set_title(setting, fontsize=8, loc="left")
-        one.legend(frameon=False, fontsize=7)
+        one.legend(frameon=False, fontsize=7, loc="upper left", bbox_to_anchor=(1, 1))
     return figure
 
 

@@ -131,7 +131,7 @@ def read_episodes(
     if paths:
         with open_traces(*paths) as traces:
             for recording in traces.recordings():
-                policies = _policies(traces, recording)
+                policies = policies_of(traces, recording)
                 for file in recording.files:
                     with traces.reading(file) as trace:
                         headers.append(_header_columns(str(recording.paths[0]), trace.header))
@@ -251,7 +251,7 @@ def _header_columns(file: str, header: TraceHeader) -> dict[str, object]:
     }
 
 
-def _policies(traces: TraceCollection, recording: Recording) -> dict[int, tuple[str, str, str]]:
+def policies_of(traces: TraceCollection, recording: Recording) -> dict[int, tuple[str, str, str]]:
     """Return policy_version to (name for people, identity, path); the last shard knows them all.
 
     Weights in the middle of a training run are on no disk: the run and the update name them.

@@ -1,9 +1,12 @@
 """What fine-tuning changed in the weights: every matrix, and every value vector in words.
 
-    relative   |W_t - W_b|_F / |W_b|_F
-    angle      between the value vectors v_b and v_t of a neuron (its column of `down_proj`), as
-               2 atan2(|u - w|, |u + w|) of the unit vectors, which is exact for small angles, too
-               (Kahan, "How futile are mindless assessments of roundoff", 2006, section 12)
+    relative      |W_t - W_b|_F / |W_b|_F
+    stable rank   |D|_F^2 / |D|_2^2 of the change D: of how many directions it consists
+    angle         between the value vectors v_b and v_t of a neuron (its column of `down_proj`), as
+                  2 atan2(|u - w|, |u + w|) of the unit vectors, exact for small angles, too (Kahan,
+                  "How futile are mindless assessments of roundoff", 2006, section 12)
+    overlap       of two lists of top tokens by rank: extrapolated RBO (Webber et al., "A similarity
+                  measure for indefinite rankings", 2010) of lists of one length, p 0.9
 
 What equals the base to the last bit is `frozen`, and its numbers are exactly zero.
 """
@@ -32,6 +35,7 @@ MATRICES = {
     "relative": pl.Float64,  # null where the base is zero
     "max_abs": pl.Float64,  # largest change of an entry
     "changed": pl.Float64,  # share of entries that differ
+    "stable_rank": pl.Float64,  # of the change; null for vectors, and where nothing changed
     "frozen": pl.Boolean,
 }
 
@@ -58,6 +62,7 @@ VALUES = {
     "delta": pl.Float64,  # |v_t - v_b| / |v_b|
     "frozen": pl.Boolean,
     "top_kept": pl.Float64,  # Jaccard of the top tokens; null in the expert, which spells none
+    "top_overlap": pl.Float64,  # rank-biased: 1 for the same tokens in the same order
     "top_base": pl.String,  # the top tokens, the largest logit first
     "top_tuned": pl.String,
 }
@@ -122,6 +127,33 @@ def angles(one: Tensor, other: Tensor) -> Tensor:
     return torch.rad2deg(2 * torch.atan2((u - w).norm(dim=1), (u + w).norm(dim=1)))
 
 
+def stable_rank(delta: Tensor) -> float | None:
+    """Stable rank of a matrix; None for what is no matrix, or zero.
+
+    The largest singular value is the root of the largest eigenvalue of the smaller Gram matrix.
+    """
+    if delta.ndim != 2 or not delta.any():
+        return None
+    scaled = delta.double() / delta.abs().max()
+    rows, columns = scaled.shape
+    gram = scaled @ scaled.T if rows <= columns else scaled.T @ scaled
+    return float(gram.trace() / torch.linalg.eigvalsh(gram)[-1])
+
+
+def rank_biased_overlap(one: np.ndarray, other: np.ndarray, p: float = 0.9) -> np.ndarray:
+    """Agreement of rankings, weighted towards their beginnings: 0 to 1.
+
+    Args:
+        one: (n, k) lists of k different items each, the first the best.
+        other: (n, k).
+        p: how slowly weight falls; the first ten of p = 0.9 have 86 % of it.
+    """
+    depth = np.arange(1, one.shape[1] + 1)
+    same = one[:, :, None] == other[:, None, :]  # (n, k, k)
+    shared = same.cumsum(axis=1).cumsum(axis=2)[:, depth - 1, depth - 1] / depth  # (n, k)
+    return shared[:, -1] * p ** depth[-1] + (1 - p) / p * (shared * p**depth).sum(axis=1)
+
+
 def _check_alike(
     base: LoadedPolicy, tuned: LoadedPolicy, ours: dict[str, Tensor], theirs: dict[str, Tensor]
 ) -> None:
@@ -149,6 +181,7 @@ def _matrix(base: LoadedPolicy, name: str, before: Tensor, after: Tensor) -> dic
         "relative": float(delta.norm() / norm) if norm else None,
         "max_abs": float(delta.abs().max()),
         "changed": float((delta != 0).double().mean()),
+        "stable_rank": stable_rank(delta),
         "frozen": not delta.any(),
     }
 
@@ -208,11 +241,15 @@ def _with_tokens(values: pl.DataFrame, base: LoadedPolicy, tuned: LoadedPolicy) 
     )
     ids = pl.col("top_ids"), pl.col("top_ids_tuned")
     kept = ids[0].list.set_intersection(ids[1]).list.len()
-    spelled = ours.join(theirs, on=["layer", "neuron"], suffix="_tuned").select(
+    both = ours.join(theirs, on=["layer", "neuron"], suffix="_tuned")
+    lists = (np.stack(both[name].to_numpy()) for name in ("top_ids", "top_ids_tuned"))
+    top_overlap = pl.Series("top_overlap", rank_biased_overlap(*lists))
+    spelled = both.select(
         pl.lit("vlm").alias("tower"),
         "layer",
         "neuron",
         (kept / ids[0].list.set_union(ids[1]).list.len()).alias("top_kept"),
+        top_overlap,
         _words("top_tokens").alias("top_base"),
         _words("top_tokens_tuned").alias("top_tuned"),
     )

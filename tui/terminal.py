@@ -47,10 +47,15 @@ def free_path(name: str, force: bool) -> Path:
 
 
 def write_text(path: Path, text: str) -> None:
+    """Write a file of text whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
     """Write a file whole or not at all."""
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        scratch.write_text(text, encoding="utf-8")
+        scratch.write_bytes(content)
         scratch.replace(path)
     except OSError as error:
         raise UnwritableFolder(path.parent, error.strerror or str(error)) from None

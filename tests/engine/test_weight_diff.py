@@ -5,6 +5,7 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import polars as pl
 import pytest
 import torch
@@ -17,7 +18,7 @@ from engine.policies import organism as planted
 from engine.policies.smolvla import load_policy
 from engine.record import record
 from engine.rescore import asked_like, rescore
-from engine.weight_diff import angles, weight_diff
+from engine.weight_diff import angles, rank_biased_overlap, stable_rank, weight_diff
 from traces.collection import open_traces
 from traces.condition import BASELINE
 from traces.errors import UserError
@@ -67,6 +68,7 @@ def test_exactly_that_neuron(found):
     assert row["norm_change"] == pytest.approx(0, abs=1e-6)
     assert row["delta"] == pytest.approx(2 * math.sin(math.radians(DEGREES / 2)), abs=1e-5)
     assert row["top_kept"] < 1
+    assert row["top_overlap"] < 1
     others = found.values.filter("frozen")
     assert others.select("angle", "norm_change", "delta").max().row(0) == (0, 0, 0)
     assert others.select("angle", "norm_change", "delta").min().row(0) == (0, 0, 0)
@@ -132,6 +134,34 @@ def test_angles_are_exact_where_arccos_is_not():
     assert float(angles(v, -v)) == pytest.approx(180)
     assert float(angles(3 * v, v)) == 0
     assert angles(v, 0 * v).isnan().all()
+
+
+def test_one_neuron_is_a_change_of_rank_one(found):
+    (changed,) = found.matrices.filter(~pl.col("frozen"))["stable_rank"]
+    assert changed == pytest.approx(1, abs=1e-6)
+
+
+def test_stable_rank_against_singular_values():
+    torch.manual_seed(0)
+    for shape in ((7, 4), (4, 7)):
+        delta = 1e-5 * torch.randn(*shape, dtype=torch.float64)
+        values = torch.linalg.svdvals(delta)
+        expected = float((values**2).sum() / values[0] ** 2)
+        assert stable_rank(delta) == pytest.approx(expected)
+    assert stable_rank(torch.eye(5)) == pytest.approx(5)
+    assert stable_rank(torch.zeros(2, 2)) is None
+    assert stable_rank(torch.ones(3)) is None
+
+
+def test_rank_biased_overlap_by_hand():
+    one = np.array([[1, 2, 3]])
+    assert rank_biased_overlap(one, one) == pytest.approx([1])
+    assert rank_biased_overlap(one, one + 10) == pytest.approx([0])
+    shares = (0, 2 / 2, 2 / 3)  # of 1 2 3 and 2 1 4, at depths 1, 2 and 3
+    expected = shares[2] * 0.9**3 + 0.1 / 0.9 * sum(
+        x * 0.9**d for d, x in enumerate(shares, start=1)
+    )
+    assert rank_biased_overlap(one, np.array([[2, 1, 4]])) == pytest.approx([expected])
 
 
 def test_another_architecture_is_refused(organism):

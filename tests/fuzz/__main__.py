@@ -26,7 +26,10 @@ from pathlib import Path
 from damage import damaged, make_bases
 from guard import Fault, guarded
 
-import analysis.report_tables  # noqa: F401  once for all children
+import analysis.meaning  # noqa: F401  once for all children
+import analysis.report_tables  # noqa: F401
+import analysis.study  # noqa: F401
+import analysis.survival  # noqa: F401
 import tui.commands.analyze_tables  # noqa: F401
 from traces.errors import UserError
 from tui.cli import run
@@ -61,12 +64,20 @@ def things(path: Path, partner: Path, seed: int) -> dict[str, Callable[[], None]
     """Return everything that reads a trace; every other seed asks for JSON."""
     show = ("show", "show --json")[seed % 2]
     table = ("motion", "safety", "training", "advantages")[seed % 4]
+    inside = (
+        ("diff", path, partner),
+        ("meaning", path),
+        ("atlas", path, "--against", partner),
+        ("survive", path, partner),
+        ("figures", path, partner, "--study", "-o", path.with_name("figures")),
+    )[seed % 5]
     return {
         "ls": partial(command, "ls", path),
         show: partial(command, *show.split(), path),
         "check": partial(command, "check", path),
         "analyze": partial(command, "analyze", path, partner),
         f"analyze --table {table}": partial(command, "analyze", path, partner, "--table", table),
+        inside[0]: partial(command, *inside),
         "screens": partial(screens, path.parent),
         "repair": partial(command, "repair", path, "--out", path.with_name("new.h5")),
     }

@@ -55,6 +55,16 @@ def test_the_change(files, tmp_path, capsys):
     assert moved == {(1, 0)}
 
 
+def test_the_figure(files, tmp_path, capsys):
+    for name, start in (("a.svg", b"<?xml"), ("b.png", b"\x89PNG")):
+        assert cli.run(["atlas", files[0], "--figure", str(tmp_path / name)]) == 0
+        assert (tmp_path / name).read_bytes().startswith(start)
+    assert cli.run(["atlas", files[0], "--figure", str(tmp_path / "a.svg")]) == 2
+    assert cli.run(["atlas", files[0], "--figure", "a.pdf"]) == 2
+    assert "already exists" in (err := capsys.readouterr().err) and ".svg or .png" in err
+    assert cli.run(["atlas", files[0], "--figure", str(tmp_path / "a.svg"), "--force"]) == 0
+
+
 def test_bad_input_is_one_line(files, paired, capsys):
     assert cli.run(["atlas", str(paired[0])]) == 2
     out, err = capsys.readouterr()

@@ -60,6 +60,16 @@ def test_json_and_tables_hold_every_row(sides, tmp_path, capsys):
     assert cli.run(["diff", *sides, "--out", str(folder), "--force"]) == 0
 
 
+def test_the_figure(sides, tmp_path, capsys):
+    picture = tmp_path / "shift.svg"
+    assert cli.run(["diff", *map(str, sides), "--figure", str(picture)]) == 0
+    assert picture.read_bytes().startswith(b"<?xml")
+    assert "drew" in capsys.readouterr().err
+    policies = ["diff", "organism", "organism", "--figure", str(tmp_path / "w.svg")]
+    assert cli.run(policies) == 2
+    assert "--figure are about activations" in capsys.readouterr().err
+
+
 def test_bad_input_is_one_line(sides, tmp_path, capsys):
     inner = tmp_path / "checkpoint" / "pretrained_model"
     inner.mkdir(parents=True)

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from tui.commands.picture import picture_path, write_picture
 from tui.commands.tables_folder import write_folder
 from tui.terminal import Exit, one_line, to_json
 
@@ -36,20 +37,24 @@ if TYPE_CHECKING:
 @click.option("--against", multiple=True, metavar="TUNED", help="Compare with these; repeatable.")
 @click.option("--top", type=click.IntRange(min=1), default=8, show_default=True, help="Neurons.")
 @click.option("--out", metavar="FOLDER", help="Write the tables there, as Parquet and CSV.")
-@click.option("--force", is_flag=True, help="Replace an earlier FOLDER.")
+@click.option("--figure", metavar="FILE", help="Draw it (.svg, .png).")
+@click.option("--force", is_flag=True, help="Replace an earlier FOLDER or FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every row in it.")
 def command(
     files: tuple[str, ...],
     against: tuple[str, ...],
     top: int,
     out: str | None,
+    figure: str | None,
     force: bool,
     as_json: bool,
 ) -> Exit:
     """Print the atlas, or its change."""
     from analysis.atlas import atlas, atlas_change
+    from analysis.figures_inside import atlas_figure
     from traces.collection import open_traces
 
+    picture = picture_path(figure, force)
     with open_traces(*files) as one:
         if against:
             with open_traces(*against) as other:
@@ -62,6 +67,7 @@ def command(
             facts = {"policy": found.policy}
     if out is not None:
         write_folder(out, "atlas", frames, found.notes, (*files, *against), force)
+    write_picture(picture, lambda: atlas_figure(found))
     if as_json:
         tables = {name: frame.to_dicts() for name, frame in frames.items()}
         click.echo(to_json({"schema": 1} | facts | tables | {"notes": list(found.notes)}))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from traces.errors import UnknownName, UserError
+from tui.commands.picture import picture_path, write_picture
 from tui.commands.tables_folder import write_folder
 from tui.terminal import Exit, to_json
 
@@ -41,7 +42,8 @@ if TYPE_CHECKING:
 )
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True, help="Neurons.")
 @click.option("--out", metavar="FOLDER", help="Write the tables there.")
-@click.option("--force", is_flag=True, help="Replace an earlier FOLDER of tables.")
+@click.option("--figure", metavar="FILE", help="Draw shifts by layer (.svg, .png); of traces.")
+@click.option("--force", is_flag=True, help="Replace an earlier FOLDER of tables, or FILE.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object, every row in it.")
 def command(
     base: str,
@@ -50,6 +52,7 @@ def command(
     correction: str,
     top: int,
     out: str | None,
+    figure: str | None,
     force: bool,
     as_json: bool,
 ) -> Exit:
@@ -62,13 +65,20 @@ def command(
             "(a name, or a folder with config.json and model.safetensors)"
         )
     weights = kinds == {True}
-    if weights and (sites or correction != "holm"):
-        raise UserError("--site and --correction are about activations; these are policies")
+    if weights and (sites or figure or correction != "holm"):
+        raise UserError(
+            "--site, --correction and --figure are about activations; these are policies"
+        )
+    picture = picture_path(figure, force)
     found = _weights(base, tuned) if weights else _activations(base, tuned, sites, correction)
     names = ("towers", "matrices", "values") if weights else ("sites", "neurons")
     frames = {name: getattr(found, name) for name in names}
     if out is not None:
         write_folder(out, "diff", frames, found.notes, (base, tuned), force)
+    if not weights:
+        from analysis.figures_inside import shift_figure
+
+        write_picture(picture, lambda: shift_figure(found))
     if as_json:
         click.echo(to_json(_facts(found) | {name: f.to_dicts() for name, f in frames.items()}))
     elif weights:
