@@ -20,17 +20,13 @@ from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import redirect_stderr, redirect_stdout
 from functools import partial
+from importlib import import_module
 from multiprocessing import get_context
 from pathlib import Path
 
 from damage import damaged, make_bases
 from guard import Fault, guarded
 
-import analysis.meaning  # noqa: F401  once for all children
-import analysis.report_tables  # noqa: F401
-import analysis.study  # noqa: F401
-import analysis.survival  # noqa: F401
-import tui.commands.analyze_tables  # noqa: F401
 from traces.errors import UserError
 from tui.cli import run
 from tui.data.library import Library
@@ -38,6 +34,10 @@ from tui.data.summary import summarise_run
 from tui.data.tracks import read_tracks
 
 CASES = 5000
+LATER = (
+    *("analysis.report_tables", "analysis.meaning", "analysis.study", "analysis.survival"),
+    *("tui.commands.analyze_tables", "matplotlib.pyplot"),  # the latter's fonts lie outside
+)
 TOLD = 400
 """Characters of a fault that are printed, unless it is the only one."""
 
@@ -85,6 +85,8 @@ def things(path: Path, partner: Path, seed: int) -> dict[str, Callable[[], None]
 
 def warm_up(bases: Path) -> None:
     """Import what the commands import, once for all children; polars must not start here."""
+    for name in LATER:
+        import_module(name)
     with redirect_stdout(io.StringIO()), redirect_stderr(io.StringIO()):
         for words in (["ls"], ["show"], ["check"], ["repair"], ["analyze", "--help"]):
             run([*words, str(bases / "closed.h5")])
