@@ -254,10 +254,32 @@ class TraceReader:
         self, camera: str, *, episode: int | slice | None = None
     ) -> tuple[np.ndarray, list[bytes]]:
         """Return the rows of steps/ at which a camera was recorded, and the PNG file of each."""
+        steps, items = self._stream(self._camera(camera), episode)
+        return steps, [item.tobytes() for item in items]
+
+    def frame_steps(self, camera: str, *, episode: int | slice | None = None) -> np.ndarray:
+        """Return the rows of steps/ at which a camera was recorded."""
+        place = self._camera(camera)
+        return self._read(place, ("step",), *self._keyed_by_step(place, episode))["step"]
+
+    def frame(self, camera: str, step: int) -> bytes:
+        """Return the PNG file of a camera at one of its `frame_steps`, and read no other.
+
+        Raises:
+            KeyError: it was not recorded at that step.
+        """
+        place = self._camera(camera)
+        row = int(np.searchsorted(self._file[place]["step"][:], step))
+        found = self._read(place, ("step", "offset", "length"), row, row + 1)
+        if found["step"][0] != step:
+            raise KeyError(f"{camera} has no picture of step {step}")
+        first, length = int(found["offset"][0]), int(found["length"][0])
+        return self._file[place]["data"][first : first + length].tobytes()
+
+    def _camera(self, camera: str) -> str:
         if camera not in self.cameras():
             raise UnknownName("camera", camera, self.cameras())
-        steps, items = self._stream(f"frames/{camera}", episode)
-        return steps, [item.tobytes() for item in items]
+        return f"frames/{camera}"
 
     def sim_states(
         self, *, episode: int | slice | None = None

@@ -1,4 +1,4 @@
-"""One episode: where the hand went, what was sent, and one cursor through all of it."""
+"""One episode, or two beside each other: what was seen, where the hand went, what was sent."""
 
 from typing import ClassVar
 
@@ -6,20 +6,36 @@ import numpy as np
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.timer import Timer
 
+from tui.data.episode import EpisodeContent, read_episode
+from tui.data.frames import newest, read_frame
+from tui.data.inside import read_site
 from tui.data.model import Episode, Run
-from tui.data.tracks import EpisodeTracks, read_tracks
+from tui.screens.episode_tracks import (
+    APART_CM,
+    hands_apart_cm,
+    parted_at,
+    tracks_beside,
+    tracks_inside,
+    tracks_of,
+)
 from tui.screens.help import bindings_of
 from tui.screens.loading import LoadingScreen
+from tui.widgets.frame import Frame
 from tui.widgets.keys import KeyLine
 from tui.widgets.lines import Span, TextLines, fit
 from tui.widgets.plot import Plot
-from tui.widgets.tracks import Track, Tracks
+from tui.widgets.tracks import Tracks
 from tui.wording import count, number, outcome, short_id
+
+PLAYED_HZ = 5.0
+"""Pictures a second while it plays: what a slow line bears."""
+CONTROL_HZ = 20
 
 
 class EpisodeScreen(LoadingScreen):
-    """Path, actions, gripper, log-probability, contacts and interventions of an episode."""
+    """Pictures, path, actions, log-probability, contacts, interventions, neurons."""
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -29,7 +45,13 @@ class EpisodeScreen(LoadingScreen):
         Binding("greater_than_sign", "step(10)", "+10", show=False, tooltip="ten steps on"),
         Binding("g,home", "to(0)", "start", show=False, tooltip="first step"),
         Binding("G,end", "to(1)", "end", show=False, tooltip="last step"),
+        Binding("space", "play", "play", tooltip="play from here, or stop"),
         Binding("p", "pair", "pair", tooltip="the paired episode, at the same step"),
+        Binding("b", "beside", "beside", tooltip="its pair beside it, one cursor for both"),
+        Binding("n", "parted", "parted", show=False, tooltip="where the two hands part"),
+        Binding("w", "camera", "camera", show=False, tooltip="next camera, then the height"),
+        Binding("a", "inside", "inside", tooltip="neurons of the next recorded site"),
+        Binding("z", "zoom", "zoom", show=False, tooltip="pictures and paths large, or not"),
         Binding("left_square_bracket,k,up", "episode(-1)", "prev", tooltip="previous episode"),
         Binding("right_square_bracket,j,down", "episode(1)", "next", tooltip="next episode"),
         Binding("escape", "back", "back", tooltip="back to the rollouts"),
@@ -39,11 +61,17 @@ class EpisodeScreen(LoadingScreen):
         super().__init__()
         self._run_key = run_key
         self._run: Run | None = None
-        self._episode = episode
+        self._episodes = [episode]
+        """The episode, and the one beside it."""
+        self._contents_shown: list[EpisodeContent] = []
         self._cursor = 0
-        self._tracks: EpisodeTracks | None = None
+        self._view = 0
+        """Which camera; after the last one the height."""
+        self._site = 0
+        """Which site, counted from 1; 0 shows actions."""
         self._shown: object = None
-        """What the plots show."""
+        """What plots and tracks show."""
+        self._playing: Timer | None = None
 
     def compose(self) -> ComposeResult:
         """Lay the widgets out; vla.tcss puts plots and tracks above or beside each other."""
@@ -51,7 +79,10 @@ class EpisodeScreen(LoadingScreen):
         yield TextLines(id="facts")
         with Container(id="body"):
             with Container(id="plots"):
+                yield Frame(id="seen")
+                yield Frame(id="seen-beside")
                 yield Plot(id="top", equal=True)
+                yield Plot(id="top-beside", equal=True)
                 yield Plot(id="side")
             yield Tracks(id="tracks")
         yield KeyLine(bindings_of(self))
@@ -62,38 +93,58 @@ class EpisodeScreen(LoadingScreen):
         self._run = self.app.run_of(self._run_key) or self._run
         return self._run
 
+    @property
+    def _episode(self) -> Episode:
+        return self._episodes[0]
+
+    @property
+    def _n_steps(self) -> int:
+        return max((content.tracks.n_steps for content in self._contents_shown), default=0)
+
     def on_mount(self) -> None:
         """Begin to read."""
         self.paint()
 
     def paint(self) -> None:
-        """Show the episode; texts repaint where they differ, plots when it is another one."""
+        """Show the episodes; texts repaint where they differ, plots when these are others."""
         if not self.drawable:
             return
-        episode = self._episode
+        known = [self._loaded(episode) for episode in self._episodes]
+        errors = [error for content in known if content for error in content[1:] if error]
+        contents = [content[0] for content in known if content and content[0]]
+        whole = len(contents) == len(self._episodes)
+        if whole:
+            self._contents_shown = contents
+        self._paint_texts(errors[0] if errors else "" if whole else "reading …")
+        shown = ([self._key(episode) for episode in self._episodes], self._site, self._view)
+        if whole and self._shown != shown and self._paint_tracks():
+            self._shown = shown
+            self._cursor = max(0, min(self._cursor, self._n_steps - 1))
+            self._paint_plots()
+            self._move(self._cursor)
+        if whole:
+            self._paint_frames()
+
+    def _key(self, episode: Episode) -> tuple:
+        """Changes when the episode or its file does."""
         run = self.run_shown
         stamps = [file.stamp for file in run.files if episode.path in file.paths] if run else []
-        key = (episode.key, episode.path, episode.row, *stamps)
-        known = self.load(key, lambda: read_tracks(episode.path, episode.row))
-        tracks, error = known or (None, "")
-        self._paint_texts(error or ("" if tracks is not None else "reading …"))
-        if tracks is not None and self._shown != key:
-            self._shown, self._tracks = key, tracks
-            self._cursor = max(0, min(self._cursor, tracks.n_steps - 1))
-            self._paint_plots(tracks)
+        return (episode.key, episode.path, episode.row, *stamps)
+
+    def _loaded(self, episode: Episode) -> tuple[EpisodeContent | None, str] | None:
+        path, row = episode.path, episode.row
+        return self.load(self._key(episode), lambda: read_episode(path, row))
 
     def _paint_texts(self, news: str) -> None:
         run, episode = self.run_shown, self._episode
-        text, style = outcome(episode.success, episode.error)
-        title: list[Span] = [
-            (" Runs > ", "dim"),
-            (short_id(run.run_id) if run else "gone", ""),
-            (" > ", "dim"),
-            (f"{episode.condition} #{episode.number} ", "bold"),
-            (text, style),
-            (f"  {episode.n_steps} steps  MEED {number(episode.meed_cm)} cm", ""),
-            (f"  return {number(episode.total_return, 1)}", "dim"),
-        ]
+        title: list[Span] = [(" Runs > ", "dim"), (short_id(run.run_id) if run else "gone", "")]
+        for between, one in zip((" > ", " beside "), self._episodes, strict=False):
+            mark, style = outcome(one.success, one.error)
+            title += [(between, "dim"), (f"{one.condition} #{count(one.number)} ", "bold")]
+            title += [(mark, style), (f"  {one.n_steps} steps", "")]
+        if len(self._episodes) == 1:
+            title.append((f"  MEED {number(episode.meed_cm)} cm", ""))
+            title.append((f"  return {number(episode.total_return, 1)}", "dim"))
         self.query_one("#title", TextLines).show([title])
         facts = self.query_one("#facts", TextLines)
         width = facts.content_size.width
@@ -101,34 +152,101 @@ class EpisodeScreen(LoadingScreen):
             f"  {episode.task}  init {count(episode.init_state)}  scene {count(episode.scene_seed)}"
         )
         said = fit(f"“{episode.instruction}”", max(10, width - len(place)))
-        second: list[Span]
-        if news or episode.error:
-            second = [(fit(news or episode.error, width), "warn")]
+        errors = [one.error for one in self._episodes if one.error]
+        if news or errors:
+            second: list[Span] = [(fit(news or errors[0], width), "warn")]
+        elif len(self._episodes) > 1:
+            second = _parted_spans(self._contents_shown)
         else:
             second = _pair_spans(run, episode)
         facts.show([[(said, "bold"), (place, "dim")], second])
 
-    def _paint_plots(self, tracks: EpisodeTracks) -> None:
-        path_cm = 100 * tracks.path_m  # (T+1, 3)
-        x, y, z = path_cm.T
-        self.query_one("#top", Plot).show(
-            f"from above: x {_extent(x)}, y {_extent(y)} cm", x, y, self._cursor
-        )
-        t = np.arange(len(z))
-        self.query_one("#side", Plot).show(f"height z {_extent(z)} cm over t", t, z, self._cursor)
-        self.query_one(Tracks).show(tracks_of(tracks), tracks.n_steps, self._cursor)
+    def _paint_tracks(self) -> bool:
+        """Show actions or neurons; return whether they were there to be shown."""
+        tracks = [content.tracks for content in self._contents_shown]
+        site = self._site_name()
+        if site:
+            inside = self._load_inside(site)
+            if inside is None:
+                return False
+            found = tracks_inside(inside, self._n_steps) if inside else []
+        else:
+            found = tracks_beside(*tracks) if len(tracks) > 1 else tracks_of(tracks[0])
+        self.query_one(Tracks).show(found, self._n_steps, self._cursor)
+        return True
+
+    def _site_name(self) -> str:
+        sites = self._contents_shown[0].sites
+        return sites[self._site - 1] if 0 < self._site <= len(sites) else ""
+
+    def _load_inside(self, site: str) -> list | None:
+        """Return the same neurons of every episode shown; None until they are read."""
+        found = []
+        for episode in self._episodes:
+            neurons = found[0].neurons if found else ()
+            known = self.load(
+                (self._key(episode), site, neurons),
+                lambda one=episode, n=neurons: read_site(one.path, one.row, site, n),
+            )
+            if known is None:
+                return None
+            if known[0] is None:
+                self.query_one(KeyLine).say(known[1])
+                return []
+            found.append(known[0])
+        steered = ", × is steered" if found[0].steered else ""
+        self.query_one(KeyLine).say(f"{site}: σ from the recording's mean{steered}", "dim")
+        return found
+
+    def _paint_plots(self) -> None:
+        """Draw the paths, those of two episodes on one scale."""
+        paths_cm = [100 * content.tracks.path_m for content in self._contents_shown]  # (T+1, 3)
+        within = _ranges(paths_cm) if len(paths_cm) > 1 else None
+        for plot, path_cm in zip(("#top", "#top-beside"), paths_cm, strict=False):
+            x, y, _ = path_cm.T
+            title = f"from above: x {_extent(x)}, y {_extent(y)} cm"
+            self.query_one(plot, Plot).show(title, x, y, self._cursor, within)
+        z = paths_cm[0][:, 2]
+        title = f"height z {_extent(z)} cm over t"
+        self.query_one("#side", Plot).show(title, np.arange(len(z)), z, self._cursor)
+        self.set_class(len(paths_cm) > 1, "-beside")
+        self.set_class(self._camera() != "", "-filmed")
+
+    def _camera(self) -> str:
+        cameras = list(self._contents_shown[0].cameras) if self._contents_shown else []
+        return cameras[self._view] if self._view < len(cameras) else ""
+
+    def _paint_frames(self) -> None:
+        """Show the newest picture at the cursor, as soon as it is read."""
+        camera = self._camera()
+        if not camera:
+            return
+        shown = zip(("#seen", "#seen-beside"), self._episodes, self._contents_shown, strict=False)
+        for frame, episode, content in shown:
+            widget = self.query_one(frame, Frame)
+            if camera not in content.cameras:
+                widget.show(camera, "no pictures of it")
+                continue
+            step = newest(content.cameras[camera], self._cursor)
+            known = self.load(
+                (self._key(episode), camera, step),
+                lambda one=episode, at=step: read_frame(one.path, one.row, camera, at),
+            )
+            if known is not None:
+                widget.show(f"{camera}, step {step}", known[1] or known[0])
 
     def _move(self, step: int) -> None:
-        if self._tracks is None or not self._tracks.n_steps:
+        if not self._n_steps:
             return
-        self._cursor = max(0, min(step, self._tracks.n_steps - 1))
+        self._cursor = max(0, min(step, self._n_steps - 1))
         for plot in self.query(Plot):
             plot.move_to(self._cursor)
         self.query_one(Tracks).move_to(self._cursor)
+        self._paint_frames()
 
-    def _open(self, episode: Episode) -> None:
-        """Show another episode at the same step."""
-        self._episode = episode
+    def _open(self, *episodes: Episode) -> None:
+        """Show other episodes at the same step."""
+        self._episodes = list(episodes)
         self.query_one(KeyLine).say()
         self.paint()
 
@@ -142,18 +260,87 @@ class EpisodeScreen(LoadingScreen):
 
     def action_to(self, end: int) -> None:
         """Move the cursor to the first or the last step."""
-        self._move(self._tracks.n_steps if self._tracks and end else 0)
+        self._move(self._n_steps if end else 0)
 
-    def action_pair(self) -> None:
-        """Switch to the next episode of the pair."""
+    def action_play(self) -> None:
+        """Play in the time of the robot, from the start when it is at the end; or stop."""
+        if self._playing is not None:
+            self._stop()
+            return
+        if self._cursor >= self._n_steps - 1:
+            self._move(0)
+        self._playing = self.set_interval(1 / PLAYED_HZ, self._play_on)
+
+    def _play_on(self) -> None:
+        self._move(self._cursor + round(CONTROL_HZ / PLAYED_HZ))
+        if self._cursor >= self._n_steps - 1:
+            self._stop()
+
+    def _stop(self) -> None:
+        if self._playing is not None:
+            self._playing.stop()
+            self._playing = None
+
+    def on_screen_suspend(self) -> None:
+        """Do not play under another screen."""
+        self._stop()
+
+    def _partner(self) -> Episode | None:
+        """Return the next episode of the pair, or say why there is none to be shown."""
         run = self.run_shown
         partner = run.next_of_pair(self._episode) if run else None
         if partner is None:
             self.query_one(KeyLine).say("no other episode has its pair key")
         elif partner.live:
             self.query_one(KeyLine).say("the trace of its partner is still being written")
-        else:
+            return None
+        return partner
+
+    def action_pair(self) -> None:
+        """Switch to the next episode of the pair; two beside each other change places."""
+        if len(self._episodes) > 1:
+            self._open(*self._episodes[::-1])
+        elif partner := self._partner():
             self._open(partner)
+
+    def action_beside(self) -> None:
+        """Show the pair beside the episode, or the episode alone again."""
+        if len(self._episodes) > 1:
+            self._open(self._episode)
+        elif partner := self._partner():
+            self._open(self._episode, partner)
+
+    def action_parted(self) -> None:
+        """Go to the first step at which the hands of two episodes are apart."""
+        say = self.query_one(KeyLine).say
+        if len(self._contents_shown) < 2:
+            say("b shows its pair beside it; then n goes to where they part")
+            return
+        step = parted_at(*(content.tracks for content in self._contents_shown))
+        if step is None:
+            say(f"the hands are never {APART_CM:g} cm apart")
+        else:
+            self._move(step)
+
+    def action_camera(self) -> None:
+        """Show the next camera, after the last one the height of the hand."""
+        cameras = self._contents_shown[0].cameras if self._contents_shown else ()
+        if not cameras:
+            self.query_one(KeyLine).say("its trace kept no pictures (record --keep frames)")
+            return
+        self._view = (self._view + 1) % (len(cameras) + 1)
+        self.paint()
+
+    def action_inside(self) -> None:
+        """Show neurons of the next site, after the last one the actions."""
+        sites = self._contents_shown[0].sites if self._contents_shown else ()
+        self.query_one(KeyLine).say("" if sites else "its trace recorded no neurons by decision")
+        self._site = (self._site + 1) % (len(sites) + 1)
+        self.paint()
+
+    def action_zoom(self) -> None:
+        """Give pictures and paths the room of the tracks, or give it back."""
+        self.toggle_class("-zoomed")
 
     def action_episode(self, by: int) -> None:
         """Switch to the next or previous episode whose trace is closed."""
@@ -171,29 +358,6 @@ class EpisodeScreen(LoadingScreen):
         self.dismiss(self._episode.key)
 
 
-def tracks_of(tracks: EpisodeTracks) -> list[Track]:
-    """Return what is drawn, from top to bottom."""
-    actions = [
-        Track(name, tracks.action[:, i], -1.0, 1.0, style="accent")
-        for i, name in enumerate(tracks.action_names)
-    ]
-    opening_cm = 100 * tracks.opening_m
-    log_prob = tracks.log_prob
-    return [
-        *actions,
-        Track("open cm", opening_cm, 0.0, _top(opening_cm), text="{:.2f}"),
-        Track(
-            "log p",
-            log_prob,
-            *_range(log_prob),
-            text="{:.2f}",
-            instead=f"none: {tracks.why_no_log_prob}" if tracks.why_no_log_prob else "",
-        ),
-        Track("contact", tracks.contact, style="warn", mark="▪"),
-        Track("steered", tracks.intervened, style="accent"),
-    ]
-
-
 def _pair_spans(run: Run | None, episode: Episode) -> list[Span]:
     partner = run.next_of_pair(episode) if run else None
     if partner is None:
@@ -207,15 +371,27 @@ def _pair_spans(run: Run | None, episode: Episode) -> list[Span]:
     ]
 
 
+def _parted_spans(contents: list[EpisodeContent]) -> list[Span]:
+    """Say where two episodes part."""
+    if len(contents) < 2:
+        return []
+    a, b = (content.tracks for content in contents)
+    apart, step = hands_apart_cm(a, b), parted_at(a, b)
+    known = apart[np.isfinite(apart)]
+    most = f"{known.max():.1f} cm at most" if len(known) else "unknown"
+    if step is None:
+        return [(f"the hands are never {APART_CM:g} cm apart ", ""), (f"({most})", "dim")]
+    return [("parted ", "dim"), (f"{APART_CM:g} cm at step {step}", "bold"), (f", {most}", "dim")]
+
+
+def _ranges(paths_cm: list[np.ndarray]) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Ranges of x and y that hold all paths."""
+    every = np.concatenate(paths_cm)[:, :2]
+    known = every[np.isfinite(every).all(axis=1)]
+    low, high = (known.min(axis=0), known.max(axis=0)) if len(known) else ((0, 0), (1, 1))
+    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
+
+
 def _extent(values: np.ndarray) -> str:
     known = values[np.isfinite(values)]
     return f"{known.min():.0f}…{known.max():.0f}" if len(known) else "unknown"
-
-
-def _range(values: np.ndarray) -> tuple[float, float]:
-    known = values[np.isfinite(values)]
-    return (float(known.min()), float(known.max())) if len(known) else (0.0, 1.0)
-
-
-def _top(values: np.ndarray) -> float:
-    return max(_range(values)[1], 1e-6)

@@ -23,7 +23,7 @@ class Loaded(Message):
 class LoadingScreen(Screen[None]):
     """A screen with `load`; what arrives is kept, and handed to `content_arrived`."""
 
-    KEPT = 16
+    KEPT = 64
 
     def __init__(self) -> None:
         super().__init__()
@@ -39,6 +39,7 @@ class LoadingScreen(Screen[None]):
     def load(self, key: Hashable, read: Callable[[], object]) -> tuple[object, str] | None:
         """Return (content, error) if it is known; else read it on a thread and return None."""
         if key in self._contents:
+            self._contents[key] = self._contents.pop(key)  # the least recently used one goes first
             return self._contents[key]
         self._wanted = key, read
         self._start()

@@ -7,6 +7,7 @@ from textual.strip import Strip
 from tui.widgets.braille import line_cells, text_of, to_dots
 from tui.widgets.lines import LineWidget, Span, fit
 
+Range = tuple[float, float]
 START, END, CURSOR = "○", "●", "◆"
 
 
@@ -20,13 +21,21 @@ class Plot(LineWidget):
         self._x = self._y = np.zeros(0)
         self._finite = np.zeros(0, bool)
         self._cursor = 0
+        self._within: tuple[Range, Range] | None = None
         self._rows: list[str] = []
         self._cells: list[tuple[int, int] | None] = []
         """Where each point is drawn, (row, column)."""
 
-    def show(self, title: str, x: np.ndarray, y: np.ndarray, cursor: int) -> None:
-        """Draw another curve."""
-        self._title, self._cursor = title, cursor
+    def show(
+        self,
+        title: str,
+        x: np.ndarray,
+        y: np.ndarray,
+        cursor: int,
+        within: tuple[Range, Range] | None = None,
+    ) -> None:
+        """Draw another curve, in its own ranges of x and y or in given ones."""
+        self._title, self._cursor, self._within = title, cursor, within
         self._x, self._y = np.asarray(x, float), np.asarray(y, float)
         self._draw()
         self.refresh()
@@ -52,7 +61,7 @@ class Plot(LineWidget):
         if columns < 2 or rows < 1 or not known.any():
             return
         x, y = self._x[known], self._y[known]
-        x_range, y_range = (x.min(), x.max()), (y.min(), y.max())
+        x_range, y_range = self._within or ((x.min(), x.max()), (y.min(), y.max()))
         if self._equal:
             x_range, y_range = _equal_scales(x_range, y_range, 2 * columns, 4 * rows)
         across, down = to_dots(x, y, columns, rows, x_range, y_range)

@@ -1,5 +1,6 @@
 """Folders for the screens to look at: real traces and real logs, written in a moment."""
 
+import io
 import math
 from pathlib import Path
 
@@ -113,7 +114,32 @@ def record(number, steered, run_id=RUN, stochastic=True, **columns):
     return EpisodeRecord(episode, steps, decisions, activations)
 
 
-def write_trace(path, *, steered, numbers=range(6), run_id=RUN, likelihood="flow_sde", **columns):
+def seen(n, steered, every=5):
+    """Pictures of 16 x 16 pixels: a bright square crosses a table that darkens downwards."""
+    from PIL import Image
+
+    steps, files = np.arange(0, n, every), []
+    for step in steps:
+        picture = np.zeros((16, 16, 3), np.uint8)
+        picture[..., 1] = np.arange(200, 40, -10)[:, None]
+        place = int(12 * step / n)
+        picture[6:10, place : place + 4] = (40, 40, 250) if steered else (250, 40, 40)
+        file = io.BytesIO()
+        Image.fromarray(picture).save(file, "PNG")
+        files.append(file.getvalue())
+    return steps, files
+
+
+def write_trace(
+    path,
+    *,
+    steered,
+    numbers=range(6),
+    run_id=RUN,
+    likelihood="flow_sde",
+    cameras=(),
+    **columns,
+):
     """Write one closed trace; `columns` replace those of episodes/."""
     header = TraceHeader(
         run_id=run_id,
@@ -129,13 +155,22 @@ def write_trace(path, *, steered, numbers=range(6), run_id=RUN, likelihood="flow
         Z=Z,
         language_length=W,
     )
-    with TraceWriter(path, header, SITES, keep_chain=False) as writer:
+    with TraceWriter(path, header, SITES, keep_chain=False, cameras=cameras) as writer:
         writer.write_policy(0, 0, SHA, "models/smolvla-tabletop")
         for number in numbers:
-            writer.write_episode(
-                record(number, bool(steered), run_id, likelihood != "flow_ode", **columns)
-            )
+            made = record(number, bool(steered), run_id, likelihood != "flow_ode", **columns)
+            made.frames = {camera: seen(len(made.steps["t"]), steered) for camera in cameras}
+            writer.write_episode(made)
     return path
+
+
+def filmed(folder):
+    """Two conditions whose pictures were kept."""
+    folder = Path(folder)
+    for name, steered in (("baseline", False), ("fast-8", True)):
+        path = folder / "traces" / f"{RUN}-{name}.h5"
+        write_trace(path, steered=steered, numbers=range(2), cameras=("agentview", "wrist"))
+    return folder
 
 
 class Log:

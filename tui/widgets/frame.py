@@ -1,0 +1,95 @@
+"""A picture as half blocks, two pixels a cell; only cells that changed are repainted."""
+
+import numpy as np
+from rich.color import Color
+from rich.segment import Segment
+from rich.style import Style
+from textual.geometry import Region
+from textual.strip import Strip
+
+from tui.widgets.lines import LineWidget, fit
+
+UPPER = "▀"
+COARSE = 0xF8
+"""Bits of a colour that are kept: a little noise repaints nothing."""
+
+
+class Frame(LineWidget):
+    """One picture under a title, as large as fits; a sentence where there is none."""
+
+    def __init__(self, *, id: str) -> None:
+        super().__init__(id=id)
+        self._title = ""
+        self._picture: np.ndarray | str = ""
+        self._cells = np.zeros((0, 0, 2, 3), np.uint8)
+
+    def show(self, title: str, picture: np.ndarray | str) -> None:
+        """Show another picture, (height, width, 3) uint8, or say why there is none."""
+        if title != self._title:
+            self._title = title
+            self.refresh_line(0)
+        if picture is not self._picture:
+            self._picture = picture
+            self._draw()
+
+    def on_resize(self) -> None:
+        """Draw for the new size."""
+        self._draw()
+        self.refresh()
+
+    def _draw(self) -> None:
+        old, room = self._cells, (self.size.width, 2 * (self.size.height - 1))
+        if isinstance(self._picture, str):
+            self._cells = np.zeros((0, 0, 2, 3), np.uint8)
+        else:
+            self._cells = half_blocks(self._picture, *room)
+        if old.shape != self._cells.shape or not self._cells.size:
+            self.refresh()
+            return
+        changed = (old != self._cells).any(axis=(2, 3))
+        for y in np.flatnonzero(changed.any(axis=1)).tolist():
+            columns = np.flatnonzero(changed[y])
+            first, last = int(columns[0]), int(columns[-1])
+            self.refresh(Region(first, y + 1, last - first + 1, 1))
+
+    def render_line(self, y: int) -> Strip:
+        """Draw the title, or two rows of pixels."""
+        if y == 0:
+            return self.strip([(fit(self._title, self.size.width), "dim")])
+        if isinstance(self._picture, str):
+            return self.strip([(fit(self._picture, self.size.width), "dim")] if y == 1 else ())
+        if y > len(self._cells):
+            return self.strip(())
+        segments = [Segment(UPPER * n, _style(*cell)) for n, cell in _runs(self._cells[y - 1])]
+        return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
+
+
+def half_blocks(picture: np.ndarray, columns: int, rows: int) -> np.ndarray:
+    """Scale a picture into columns x rows pixels, its proportions kept.
+
+    Returns:
+        (lines, columns', 2, 3) uint8: the upper and the lower colour of every cell.
+    """
+    height, width = picture.shape[:2]
+    if min(height, width, columns, rows // 2) < 1:
+        return np.zeros((0, 0, 2, 3), np.uint8)
+    from PIL import Image
+
+    scale = min(columns / width, rows / height)
+    across = max(1, int(width * scale))
+    down = max(2, int(height * scale) // 2 * 2)
+    small = Image.fromarray(picture).resize((across, down), Image.Resampling.BOX)
+    pixels = np.asarray(small) & COARSE
+    return pixels.reshape(down // 2, 2, across, 3).transpose(0, 2, 1, 3)
+
+
+def _runs(cells: np.ndarray) -> list[tuple[int, np.ndarray]]:
+    """Return (length, colours) of equal cells side by side, (columns, 2, 3) in all."""
+    edges = np.flatnonzero((cells[1:] != cells[:-1]).any(axis=(1, 2))) + 1
+    starts = [0, *edges.tolist()]
+    lengths = np.diff([*starts, len(cells)]).tolist()
+    return [(n, cells[start]) for n, start in zip(lengths, starts, strict=True)]
+
+
+def _style(upper: np.ndarray, lower: np.ndarray) -> Style:
+    return Style(color=Color.from_rgb(*upper.tolist()), bgcolor=Color.from_rgb(*lower.tolist()))
