@@ -64,7 +64,6 @@ def ours(folder: Path) -> Path:
     with EventWriter(log, clock=lambda: begun + next(clock)) as events:
         config = {"updates": 2 * STEPS, "groups": 8, "group_size": 8, "eval_every": 10}
         about = {"suite": "tabletop", "task_name": "push_cube_to_zone", "policy": "smolvla"}
-        pid, host = os.getpid(), os.uname().nodename
         events.emit(
             "run_start", run_id="long", kind="grpo", pid=pid, host=host, config=config, **about
         )
@@ -111,6 +110,11 @@ def started(command: list[str]) -> Iterator[PtyTerminal]:
     env = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
     with PtyTerminal(command, *SIZE, env=env) as terminal:
         yield terminal
+
+
+def painted(text: str) -> bool:
+    """Whether there is something on the screen."""
+    return len("".join(text.split())) > PAINTED
 
 
 def paint_s(command: list[str], data: str) -> tuple[float, float]:
@@ -216,7 +220,7 @@ def main(peers: Path | None) -> None:
         for program, (command, data) in programs.items():
             paint, loaded = (statistics.median(c) for c in zip(*paints[program][1:], strict=True))
             with started(command) as terminal:
-                terminal.wait_for(data or (lambda text: len("".join(text.split())) > PAINTED), 60)
+                terminal.wait_for(data or painted, 60)
                 terminal.settle(1.5)
                 idle, written = watched(terminal, IDLE_S)
                 keys = key_ms(terminal, "jk" if program != "wandb leet" else "ws")
@@ -229,9 +233,8 @@ def main(peers: Path | None) -> None:
         command, data = programs["vla-tui"]
         log = folder / "ours/runs/long/events.jsonl"
         spent, written, memory = live(command, log, data)
-        print(
-            f"live at 1 Hz, {LIVE_S} s: {spent:.1f} % of a core, {written:.2f} KiB/s, {memory:.0f} MB"
-        )
+        cells = f"{spent:.1f} % of a core, {written:.2f} KiB/s, {memory:.0f} MB"
+        print(f"live at 1 Hz, {LIVE_S} s: {cells}")
 
 
 if __name__ == "__main__":
