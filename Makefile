@@ -1,6 +1,6 @@
 # One command for each thing a developer does. `make` alone lists them.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test browser check format policy card steering bench fuzz pictures recorded clean
+.PHONY: help setup demo test tools check format policy card steering bench fuzz pictures recorded clean
 
 RUN := .venv/bin/
 DEMOS ?= 100
@@ -18,11 +18,11 @@ demo: setup  ## record steered and baseline rollouts, analyse them, say how to l
 	@echo
 	@echo "Look at them:  .venv/bin/vla-tui"
 
-test: setup browser check  ## lint, import rules and all tests
+test: setup tools check  ## lint, import rules and all tests
 	$(RUN)pytest -n 2 --dist loadscope
 
-browser:  ## install the browser that a test needs, where there is none
-	@sh scripts/browser.sh
+tools:  ## install the browser and the ssh server that tests need, where there are none
+	@sh scripts/apt.sh
 
 check:  ## lint, format and import rules, without the tests
 	$(RUN)ruff check .

@@ -64,9 +64,8 @@ def ours(folder: Path) -> Path:
     with EventWriter(log, clock=lambda: begun + next(clock)) as events:
         config = {"updates": 2 * STEPS, "groups": 8, "group_size": 8, "eval_every": 10}
         about = {"suite": "tabletop", "task_name": "push_cube_to_zone", "policy": "smolvla"}
-        events.emit(
-            "run_start", run_id="long", kind="grpo", pid=pid, host=host, config=config, **about
-        )
+        about |= {"kind": "grpo", "pid": os.getpid(), "host": os.uname().nodename}
+        events.emit("run_start", run_id="long", config=config, **about)
         for step in range(1, STEPS + 1):
             events.emit("step", update=step, metrics=metrics(step))
     return folder

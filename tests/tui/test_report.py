@@ -51,7 +51,7 @@ def opened(page, tmp_path, width=390):
     import re
 
     browser = shutil.which("chromium")
-    assert browser, "no browser: make test installs one (scripts/browser.sh)"
+    assert browser, "no browser: make test installs one (scripts/apt.sh)"
     wrapper = tmp_path / "wrapper.html"
     wrapper.write_text(WRAPPER.format(page=page.name, width=width))
     done = subprocess.run(
