@@ -92,7 +92,8 @@ def test_an_update_can_be_kept_as_a_trace(whole):
     (path,) = (whole / "traces").glob("*.h5")  # of updates 0 and 1, every second one
     assert run(["check", str(path)]) == 0
     log = [e for e in read_events(whole / "events.jsonl") if e.get("update") == 0]
-    played = [e for e in log if e["type"] == "episode"]
+    ended = [e for e in log if e["type"] == "episode"]  # in the order in which they ended
+    played = sorted(ended, key=lambda e: e["uid"])
     with h5py.File(path) as trace:
         assert trace.attrs["kind"] == "grpo"
         assert trace["episodes/success"][:].tolist() == [e["success"] for e in played]

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from analysis.proportions import wilson
 from traces.errors import MissingFile, UserError
+from tui.data.fields import whole
 from tui.data.model import Episode, Run, TraceFile, in_pairs
-from tui.data.run_log import RunLog, whole
+from tui.data.run_log import RunLog
 from tui.data.trace_file import joined, read_trace, stamp
 from tui.terminal import one_line
 
@@ -45,7 +47,7 @@ class Library:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.pending = 0
-        """Traces found and not read yet."""
+        """Traces found and not read yet, and logs read in part."""
         self._logs: dict[Path, RunLog] = {}
         self._files: dict[Path, TraceFile] = {}
         self._runs: dict[str, tuple[object, Run]] = {}
@@ -58,7 +60,7 @@ class Library:
         logs, found = self._search()
         self._logs = {path: self._logs.get(path) or RunLog(path) for path in logs}
         for log in self._logs.values():
-            log.poll()
+            log.poll(budget_s)
             for path, seen in _existing(self._announced(log)).items():
                 if seen not in found.values():  # else the same file under another name
                     found[path] = seen
@@ -72,7 +74,7 @@ class Library:
         stale = [p for p, seen in wanted.items() if p not in self._files or self._changed(p, seen)]
         stale.sort(key=wanted.__getitem__, reverse=True)
         deadline = time.monotonic() + budget_s
-        self.pending = len(stale)
+        self.pending = len(stale) + sum(log.tail.behind for log in self._logs.values())
         for path in stale:
             self._files[path] = read_trace(path, wanted[path])
             self.pending -= 1
@@ -189,12 +191,13 @@ def _logged(key: str, log: RunLog, state: str, files: tuple[TraceFile, ...]) -> 
         conditions=_conditions([*log.planned, *(e.condition for e in merged)]),
         total=total if total >= 0 else None,
         episodes=merged,
-        **_success(merged),
+        **_success(merged, log),
         files=files,
         started=start.get("t", log.first_t if log.last else _created(files)),
         heard=heard,
         last=log.news,
         trouble=log.error or log.trouble,
+        training=log.training.frozen() if log.training else None,
         folder=log.path.parent,
         config=config,
     )
@@ -247,10 +250,13 @@ def _newest(episodes: list[Episode]) -> tuple[Episode, ...]:
     return in_pairs(list(kept.values()))
 
 
-def _success(episodes: tuple[Episode, ...]) -> dict:
-    """Return success over all episodes that no error cut short, with its interval."""
-    from analysis.stats import wilson
+def _success(episodes: tuple[Episode, ...], log: RunLog | None = None) -> dict:
+    """Return success over all episodes that no error cut short, with its interval.
 
+    What a run of evaluations says of itself stands for the episodes that it does not keep.
+    """
+    if not episodes and log is not None and log.evaluation is not None:
+        return {"success_rate": log.evaluation.rate, "success_ci": log.evaluation.interval}
     counted = [episode.success for episode in episodes if not episode.error]
     rate = sum(counted) / len(counted) if counted else None
     return {"success_rate": rate, "success_ci": wilson(sum(counted), len(counted))}

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
+from analysis.proportions import Proportion
 from traces.events import EventTail, run_state
+from tui.data.fields import number, whole
 from tui.data.model import Episode
+from tui.data.training_log import TrainingLog
 from tui.terminal import one_line
 from tui.wording import condition_label
 
 QUIET = ("heartbeat",)
 """Events that say only that the process lives."""
+AT_ONCE = 2_000_000
+"""Bytes of a log in memory at one time."""
 
 
 class RunLog:
@@ -33,19 +39,28 @@ class RunLog:
         self.trouble = ""
         self.episodes: dict[tuple[str, str], Episode] = {}
         self.shards: list[str] = []
+        self.training: TrainingLog | None = None
+        self.evaluation: Proportion | None = None
+        """The last one, of a run that only evaluates."""
+        self._update = -1
+        """That the episodes of a training are of; earlier ones are in traces or nowhere."""
 
-    def poll(self) -> None:
-        """Read what was appended since the last call."""
-        try:
-            events = self.tail.poll()
-            self.error = ""
-        except OSError as error:
-            self.error = one_line(f"{self.path}: {error.strerror or error}")
-            return
-        if self.tail.restarted:
-            self._forget()
-        for event in events:
-            self._add(event)
+    def poll(self, budget_s: float = math.inf) -> None:
+        """Read what was appended since the last call; a long log takes several calls."""
+        deadline = time.monotonic() + budget_s
+        while True:
+            try:
+                events = self.tail.poll(AT_ONCE)
+                self.error = ""
+            except OSError as error:
+                self.error = one_line(f"{self.path}: {error.strerror or error}")
+                return
+            if self.tail.restarted:
+                self._forget()
+            for event in events:
+                self._add(event)
+            if not self.tail.behind or time.monotonic() > deadline:
+                return
 
     def state(self, now: float) -> str:
         """Return the state of the run as `traces.events.run_state` words it."""
@@ -83,7 +98,14 @@ class RunLog:
         if kind == "run_start":
             self.start, self.trouble = event, ""
             self.news = "started"
-        elif kind == "episode":
+        if self.training is None and (event.get("kind") == "grpo" or kind == "step"):
+            self.training = TrainingLog()
+        if self.training is not None:
+            self.training.add(event)
+        if kind == "episode":
+            if self.training is not None and whole(event.get("update")) != self._update:
+                self._update = whole(event.get("update"))
+                self.episodes.clear()
             episode = _episode(event, len(self.episodes))
             self.episodes[episode.key] = episode
             outcome = "✓" if episode.success else "✗"
@@ -100,29 +122,17 @@ class RunLog:
             self.news = f"{one_line(event.get('level', 'alert'))}: {one_line(said)}"
             if event.get("level") != "info":
                 self.trouble = self.news
+        elif kind == "eval":
+            self.news = "evaluated"
+            metrics = event.get("metrics")
+            rate = metrics.get("eval/success_once") if isinstance(metrics, dict) else None
+            self.evaluation = Proportion.of(number(rate), whole(event.get("n"), 0))
         elif kind == "run_end":
             why = one_line(event.get("error") or event.get("reason") or "")
             self.news = one_line(event.get("status", "finished")) + (f": {why}" if why else "")
             self.trouble = why or self.trouble
-        elif kind not in QUIET:
+        elif kind not in (*QUIET, "run_start"):
             self.news = one_line(kind)
-
-
-def number(value: object) -> float | None:
-    """Return a finite number as float, and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
-
-
-def whole(value: object, default: int = -1) -> int:
-    """Return a number that a column of a trace could hold, and the default for anything else."""
-    found = number(value)
-    return default if found is None or abs(found) >= 2**63 else int(found)
 
 
 def _episode(event: dict, place: int) -> Episode:
