@@ -21,9 +21,13 @@ from textual.screen import Screen
 from traces.errors import UserError
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
-from tui.screens.help import HelpScreen
+from tui.places import PLACES, open_place
+from tui.screens.choice import ChoiceScreen
+from tui.screens.help import HelpScreen, bindings_of
 from tui.screens.runs import RunsScreen
 from tui.terminal import Exit, one_line
+from tui.widgets.keys import KeyLine, key_names
+from tui.widgets.table import Column, Row
 
 POLL_S = 1.0
 
@@ -36,8 +40,13 @@ class VlaApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
     HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (130, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (22, "-tall")]
+    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (22, "-tall"), (34, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(i), f"go('{place}')", place, tooltip=f"go to the screen {place}")
+            for i, place in enumerate(PLACES, start=1)
+        ),
+        Binding("colon,ctrl+p", "palette", "commands", tooltip="find a command by its words"),
         Binding("r", "reload", "reload", tooltip="read every file again"),
         Binding("question_mark", "help", "help", tooltip="show or hide these keys"),
         Binding("q", "quit", "quit", tooltip="leave; runs go on"),
@@ -64,6 +73,8 @@ class VlaApp(App[None]):
         self._library = Library(folder)
         self._reading = False
         self._forget = False
+        self._greeted = False
+        """Whether a training that runs was shown, or need not be."""
 
     def get_default_screen(self) -> Screen:
         """Start with the list of runs."""
@@ -95,12 +106,58 @@ class VlaApp(App[None]):
         for screen in self.screen_stack:
             if hasattr(screen, "runs_read"):
                 screen.runs_read()
+        self._greet()
         if message.pending:
             self.poll()
+
+    def _greet(self) -> None:
+        """Begin with the training that runs, if somebody waits at the list of runs for it."""
+        if self._greeted or len(self.screen_stack) > 1:
+            return
+        self._greeted = not self.pending
+        if any(run.training and run.state == "running" for run in self.runs):
+            self._greeted = True
+            self.action_go("live")
 
     def run_of(self, key: str) -> Run | None:
         """Return a run by its key; None when its files are gone."""
         return next((run for run in self.runs if run.key == key), None)
+
+    @property
+    def run_in_view(self) -> Run | None:
+        """The run that the topmost screen is about."""
+        keys = (getattr(screen, "run_key", None) for screen in reversed(self.screen_stack))
+        return next((run for key in keys if key and (run := self.run_of(key))), None)
+
+    def action_go(self, place: str) -> None:
+        """Go to one of the five screens, or say why there is nothing to show."""
+        if getattr(self.screen, "PLACE", "") == place:
+            return
+        opened = open_place(self, place)
+        if isinstance(opened, str):
+            for line in self.screen.query(KeyLine):
+                line.say(opened)
+            return
+        while len(self.screen_stack) > 1:
+            self.pop_screen()
+        if opened is not None:
+            self.push_screen(opened)
+
+    def action_palette(self) -> None:
+        """Offer every command of the screen, found by its words."""
+        screen = self.screen
+        bindings = [b for b in bindings_of(screen) if b.action != "palette"]
+        columns = (Column("command", least=20), Column("key"), Column("in full", least=20, rank=2))
+        rows = [
+            Row(b, ((b.description, "bold"), ("  ".join(key_names(b)), "accent"), (b.tooltip, "")))
+            for b in bindings
+        ]
+
+        async def run_command(chosen: object) -> None:
+            if isinstance(chosen, Binding):
+                await self.run_action(chosen.action, default_namespace=screen)
+
+        self.push_screen(ChoiceScreen("commands", columns, rows, typing=True), run_command)
 
     def action_reload(self) -> None:
         """Read every file again."""

@@ -195,7 +195,7 @@ def _logged(key: str, log: RunLog, state: str, files: tuple[TraceFile, ...]) -> 
         files=files,
         started=start.get("t", log.first_t if log.last else _created(files)),
         heard=heard,
-        last=log.news,
+        last=log.latest,
         trouble=log.error or log.trouble,
         training=log.training.frozen() if log.training else None,
         folder=log.path.parent,
@@ -253,10 +253,11 @@ def _newest(episodes: list[Episode]) -> tuple[Episode, ...]:
 def _success(episodes: tuple[Episode, ...], log: RunLog | None = None) -> dict:
     """Return success over all episodes that no error cut short, with its interval.
 
-    What a run of evaluations says of itself stands for the episodes that it does not keep.
+    A training has that of its last update, a run of evaluations that of its last one.
     """
-    if not episodes and log is not None and log.evaluation is not None:
-        return {"success_rate": log.evaluation.rate, "success_ci": log.evaluation.interval}
+    said = log.success if log is not None else None
+    if said is not None and (log.training is not None or not episodes):
+        return {"success_rate": said.rate, "success_ci": said.interval}
     counted = [episode.success for episode in episodes if not episode.error]
     rate = sum(counted) / len(counted) if counted else None
     return {"success_rate": rate, "success_ci": wilson(sum(counted), len(counted))}

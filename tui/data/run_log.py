@@ -77,6 +77,16 @@ class RunLog:
         return str(self.start.get("run_id") or self.path.parent.name)
 
     @property
+    def success(self) -> Proportion | None:
+        """What the run itself says last: of an update, or of an evaluation."""
+        return self.training.success if self.training else self.evaluation
+
+    @property
+    def latest(self) -> str:
+        """The last thing that happened, for people."""
+        return self.training.latest if self.training else self.news
+
+    @property
     def planned(self) -> list[str]:
         """Labels of the conditions announced."""
         found = self.start.get("conditions")

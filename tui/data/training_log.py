@@ -86,6 +86,19 @@ class TrainingLog:
             ended=self._ended,
         )
 
+    @property
+    def success(self) -> Proportion | None:
+        """Training success of the last update."""
+        return self._successes[-1] if self._successes else None
+
+    @property
+    def latest(self) -> str:
+        """What the run does, else the last thing that happened."""
+        if self._phase is None:
+            return self._news[-1].text if self._news else ""
+        done, total = self._phase.done, self._phase.total
+        return self._phase.name + (f" {done}/{total}" if done is not None and total else "")
+
     def _run_start(self, event: Mapping) -> None:
         self._start = dict(event)
         config = event.get("config")

@@ -12,6 +12,8 @@ NAMES = {
     "slash": "/",
     "comma": ",",
     "full_stop": ".",
+    "colon": ":",
+    "exclamation_mark": "!",
     "less_than_sign": "<",
     "greater_than_sign": ">",
     "left_square_bracket": "[",
