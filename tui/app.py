@@ -155,7 +155,8 @@ class VlaApp(App[None]):
 
         async def run_command(chosen: object) -> None:
             if isinstance(chosen, Binding):
-                await self.run_action(chosen.action, default_namespace=screen)
+                if not await self.run_action(chosen.action, default_namespace=screen):
+                    await self.run_action(chosen.action, default_namespace=self)
 
         self.push_screen(ChoiceScreen("commands", columns, rows, typing=True), run_command)
 
@@ -186,6 +187,20 @@ def unfit_terminal() -> str:
     return ""
 
 
+def print_status(folder: Path, why: str) -> int:
+    """Print how the run heard last is, where no screen can be drawn."""
+    from tui.data.one_run import log_of
+    from tui.status import status_lines
+
+    sys.stderr.write(f"{why}; this is vla-trace status\n")
+    try:
+        text = "\n".join(status_lines(log_of(None, folder), time.time()))
+    except UserError as error:
+        text = one_line(error)
+    sys.stdout.write(f"{text}\n")
+    return Exit.OK
+
+
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     parser = argparse.ArgumentParser(
@@ -200,7 +215,7 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         folder, _ = checked_folder(parser.parse_args(args).folder)
         if why := unfit_terminal():
-            raise UserError(f"{why}; use: vla-trace show FILE or vla-trace analyze FILES")
+            return print_status(folder, why)
     except UserError as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return Exit.USAGE

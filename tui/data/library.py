@@ -91,11 +91,9 @@ class Library:
 
     def _search(self) -> tuple[list[Path], dict[Path, tuple[int, ...]]]:
         """Return the logs and the traces (with their stamps) below the roots."""
-        roots = [self.folder / name for name in ("runs", "traces")]
-        roots = [root for root in roots if root.is_dir()] or [self.folder]
         logs: list[Path] = []
         found: dict[Path, tuple[int, ...]] = {}
-        for path in (path for root in roots for path in _walk(root, DEPTH)):
+        for path in (path for root in _roots(self.folder) for path in _walk(root, DEPTH)):
             if path.name == EVENTS:
                 logs.append(path)
             else:
@@ -143,6 +141,17 @@ class Library:
         return entry if entry and entry[0] == signature else None
 
 
+def logs_below(folder: Path) -> list[Path]:
+    """Return the logs of the runs of a folder."""
+    found = (path for root in _roots(folder) for path in _walk(root, DEPTH))
+    return [path for path in found if path.name == EVENTS]
+
+
+def _roots(folder: Path) -> list[Path]:
+    roots = [folder / name for name in ("runs", "traces")]
+    return [root for root in roots if root.is_dir()] or [folder]
+
+
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
     """Yield logs and traces, breadth limited, links to folders not followed."""
     try:
@@ -174,7 +183,7 @@ def _logged(key: str, log: RunLog, state: str, files: tuple[TraceFile, ...]) -> 
     merged = _newest([*log.episodes.values(), *(e for file in files for e in file.episodes)])
     total = whole(start.get("episodes_total"))
     tasks = tuple(dict.fromkeys(e.task for e in merged))
-    if not tasks and start.get("task_name"):
+    if start.get("task_name") and (log.training or not tasks):
         tasks = (one_line(start["task_name"]),)
     header = next((file.header for file in files if file.header), None)
     suite = start.get("suite") or (header.suite.get("name") if header else "") or ""

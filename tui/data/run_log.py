@@ -6,6 +6,7 @@ import math
 import time
 from pathlib import Path
 
+from analysis.alerts import Alert
 from analysis.proportions import Proportion
 from traces.events import EventTail, run_state
 from tui.data.fields import number, whole
@@ -58,7 +59,7 @@ class RunLog:
             if self.tail.restarted:
                 self._forget()
             for event in events:
-                self._add(event)
+                self.add(event)
             if not self.tail.behind or time.monotonic() > deadline:
                 return
 
@@ -97,9 +98,10 @@ class RunLog:
             if isinstance(entry, dict)
         ]
 
-    def _add(self, event: dict) -> None:
+    def add(self, event: dict) -> list[Alert]:
+        """Fold one event; returns the alerts that follow from it and that no log holds."""
         if number(event["t"]) is None:  # a time that is no time
-            return
+            return []
         self.version += 1
         self.last = event
         if math.isnan(self.first_t):
@@ -110,8 +112,7 @@ class RunLog:
             self.news = "started"
         if self.training is None and (event.get("kind") == "grpo" or kind == "step"):
             self.training = TrainingLog()
-        if self.training is not None:
-            self.training.add(event)
+        alerts = self.training.add(event) if self.training is not None else []
         if kind == "episode":
             if self.training is not None and whole(event.get("update")) != self._update:
                 self._update = whole(event.get("update"))
@@ -143,6 +144,7 @@ class RunLog:
             self.trouble = why or self.trouble
         elif kind not in (*QUIET, "run_start"):
             self.news = one_line(kind)
+        return alerts
 
 
 def _episode(event: dict, place: int) -> Episode:

@@ -54,15 +54,18 @@ class TrainingLog:
         self._filling: dict[int, Group] = {}
         self._filled_by = 0
         self._alerts: list[Alert] = []
+        self._raised: list[Alert] = []
         self._checkpoints: list[tuple[int, float]] = []
         self._news: deque[News] = deque(maxlen=NEWS)
         self._tasks: dict[int, str] = {}
         self._ended = False
 
-    def add(self, event: Mapping) -> None:
-        """Fold one event."""
+    def add(self, event: Mapping) -> list[Alert]:
+        """Fold one event; returns the alerts that follow from it and that no log holds."""
+        self._raised = []
         if event["type"] in FOLDS:
             FOLDS[event["type"]](self, event)
+        return self._raised
 
     def frozen(self) -> Training:
         """Return what is known now; it does not change when more is folded."""
@@ -306,7 +309,10 @@ class TrainingLog:
             if goes_on and alert.update - 1 <= old.until <= alert.update:
                 self._alerts[place] = replace(old, until=alert.update)
                 return
-        self._alerts = [*self._alerts[-ALERTS:], replace(alert, until=alert.update)]
+        alert = replace(alert, until=alert.update)
+        self._alerts = [*self._alerts[-ALERTS:], alert]
+        if not alert.logged:
+            self._raised.append(alert)
         self._news.append(News(alert.t, alert.level, alert.text, alert.update))
 
     def _tell(self, event: Mapping, text: str, update: int) -> None:

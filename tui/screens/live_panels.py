@@ -12,7 +12,7 @@ from tui.data.model import Run
 from tui.data.training import ONE_UPDATE, Group, News, Training
 from tui.terminal import one_line
 from tui.widgets.chart import bar, rule, sparkline
-from tui.widgets.lines import Span, fit
+from tui.widgets.lines import Span, fit, wrap
 from tui.widgets.table import Column, Row
 from tui.wording import age, clock, compact, duration, interval, share, state_mark
 
@@ -65,13 +65,16 @@ def title(run: Run, viewed: int | None, paused: bool, now: float) -> list[Span]:
         spans.append((f"  at update {viewed} of {training.done}, f follows", "mark"))
         return [*spans, *_counted(training.active(viewed))]
     wanted = f"/{training.total}" if training.total else ""
-    spans.append((f"  update {training.present}{wanted}", ""))
+    spans += [
+        (f"  update {training.present}{wanted}", ""),
+        *_counted(training.active(training.done)),
+    ]
     left = training.run_left(now) if run.state == "running" else None
     if left is not None:
         spans.append((f"  ~{duration(left)} left", ""))
     if run.state in ("running", "silent", "crashed?"):
         spans.append((f"  heard {age(now - run.heard)} ago", "dim"))
-    return [*spans, *_counted(training.active(training.done))]
+    return spans
 
 
 def _counted(active: Sequence[Alert]) -> list[Span]:
@@ -113,8 +116,14 @@ def step_lines(run: Run, viewed: int | None, now: float, width: int, height: int
     lines = [rule([(f"update {update}{wanted}", "title")], width)]
     if viewed is None and training.phase is not None and run.state in ("running", "silent"):
         lines += _phases(training, now, width)
+        if run.state == "silent":
+            lines[-1] = [(f" silent: nothing for {age(now - run.heard)}", "warn")]
     elif viewed is None:
-        lines += [[(f" {fit(text, width - 1)}", style)] for text, style in _why_still(run)]
+        lines += [
+            [(f" {text}", style)]
+            for said, style in _why_still(run)
+            for text in wrap(said, width - 1, limit=4)
+        ]
     else:
         lines += _took(training, viewed)
     return lines + _history(training, update, width, height - len(lines))
@@ -155,9 +164,10 @@ def _why_still(run: Run) -> list[Span]:
     if run.state == "failed":
         return [("failed", "bad"), (run.trouble or "no reason given", "")]
     if run.state == "crashed?":
-        return [("crashed: nothing more will come", "bad"), ("vla-trace train --resume", "dim")]
+        how = f"vla-trace train --resume {one_line(run.run_id)}"
+        return [("crashed: it ended without a word", "bad"), (how, "dim")]
     if run.state == "silent":
-        return [("silent: nothing heard for a while", "warn")]
+        return [("silent, between two phases", "warn")]
     return [("between two phases", "dim")]
 
 
