@@ -155,8 +155,9 @@ class VlaApp(App[None]):
 
         async def run_command(chosen: object) -> None:
             if isinstance(chosen, Binding):
-                if not await self.run_action(chosen.action, default_namespace=screen):
-                    await self.run_action(chosen.action, default_namespace=self)
+                name = chosen.action.partition("(")[0]
+                owner = screen if hasattr(screen, f"action_{name}") else self
+                await self.run_action(chosen.action, default_namespace=owner)
 
         self.push_screen(ChoiceScreen("commands", columns, rows, typing=True), run_command)
 

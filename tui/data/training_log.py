@@ -138,7 +138,8 @@ class TrainingLog:
         if goes_on and now is not None:
             if found.name == "rollout" and now.total is not None and found.total is not None:
                 found = replace(found, total=now.total + found.total)  # another round
-            found = replace(found, began=now.began)
+            done = now.done if found.done is None else found.done
+            found = replace(found, began=now.began, done=done)
         else:
             self._end_phase(event["t"])
         self._phase = found
