@@ -16,7 +16,7 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from traces.errors import UserError
 from tui.data.library import Library, checked_folder
@@ -100,12 +100,18 @@ class VlaApp(App[None]):
         self.post_message(self.Read(runs, self._library.pending))
 
     def on_vla_app_read(self, message: Read) -> None:
-        """Hand the runs to every open screen."""
+        """Hand the runs to the screen that is seen, below a list that is open over it.
+
+        Those further down catch up when they are seen again: Textual would paint what is above
+        them whenever they change.
+        """
         self._reading = False
         self.runs, self.pending, self.loaded = message.runs, message.pending, True
-        for screen in self.screen_stack:
+        for screen in reversed(self.screen_stack):
             if hasattr(screen, "runs_read"):
                 screen.runs_read()
+            if not isinstance(screen, ModalScreen):
+                break
         self._greet()
         if message.pending:
             self.poll()

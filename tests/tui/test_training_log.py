@@ -99,7 +99,7 @@ def test_verdicts():
 def test_episodes_that_share_scenes_say_less(tmp_path):
     training = folded(scenes.TrainingRun(tmp_path).update(1))
     success = training.success(1)
-    assert (success.n, success.successes) == (64, 24)
+    assert (success.n, success.successes) == (64, 38)
     assert 8 <= success.effective < 64
 
 
@@ -254,6 +254,6 @@ def test_ranges_are_round(values, expected):
 
 def test_the_axis_ends_at_what_is_wanted():
     assert axis_end(training_of([1.0] * 3, total=60)) == 60
-    assert axis_end(training_of([1.0] * 3)) == 20
+    assert axis_end(training_of([1.0] * 3)) == 5
     assert axis_end(training_of([1.0] * 21)) == 50
     assert axis_end(training_of([1.0] * 70, total=60)) == 70
