@@ -161,8 +161,13 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
     for entry in entries:
         if entry.name == EVENTS or entry.name.endswith((".h5", ".h5.partial")):
             yield Path(entry.path)
-        elif depth and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+        elif depth and not _skipped(entry.name) and entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), depth - 1)
+
+
+def _skipped(name: str) -> bool:
+    """Whether no log and no trace is in a folder of that name, which may hold many others."""
+    return name.startswith(".") or name == "checkpoints"
 
 
 def _existing(paths: Iterable[Path]) -> dict[Path, tuple[int, ...]]:

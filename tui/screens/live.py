@@ -114,8 +114,10 @@ class LiveScreen(Screen[None]):
             self.paint()
 
     def runs_read(self) -> None:
-        """Draw what was read, unless drawing is stopped."""
-        if not self._paused:
+        """Draw what was read, unless drawing is stopped or there is nothing new to draw."""
+        before, run = self._run, self.run_shown
+        rests = run is before and run is not None and run.state in ("finished", "failed")
+        if not self._paused and not rests:
             self.paint()
 
     def on_text_lines_resized(self) -> None:
