@@ -21,7 +21,7 @@ from textual.screen import ModalScreen, Screen
 from traces.errors import UserError
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
-from tui.places import PLACES, open_place
+from tui.places import PLACES
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import HelpScreen, bindings_of
 from tui.screens.runs import RunsScreen
@@ -137,17 +137,13 @@ class VlaApp(App[None]):
 
     def action_go(self, place: str) -> None:
         """Go to one of the five screens, or say why there is nothing to show."""
-        if getattr(self.screen, "PLACE", "") == place:
-            return
-        opened = open_place(self, place)
-        if isinstance(opened, str):
-            for line in self.screen.query(KeyLine):
-                line.say(opened)
-            return
-        while len(self.screen_stack) > 1:
-            self.pop_screen()
-        if opened is not None:
-            self.push_screen(opened)
+        if getattr(self.screen, "PLACE", "") != place:
+            PLACES[place](self)
+
+    def say(self, text: str) -> None:
+        """Say something in the line of keys."""
+        for line in self.screen.query(KeyLine):
+            line.say(text)
 
     def action_palette(self) -> None:
         """Offer every command of the screen, found by its words."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from textual.screen import Screen
@@ -9,22 +10,21 @@ from textual.screen import Screen
 if TYPE_CHECKING:
     from tui.app import VlaApp
 
-PLACES = ("runs", "live", "rollouts", "neurons", "compare")
-"""In the order of their keys."""
+
+def go_to_runs(app: VlaApp) -> None:
+    """Close everything over the list of runs."""
+    while len(app.screen_stack) > 1:
+        app.pop_screen()
 
 
-def open_place(app: VlaApp, place: str) -> Screen | str | None:
-    """Return the screen to show over the runs, why there is none, or None for the runs alone."""
-    return {
-        "runs": lambda app: None,
-        "live": _live,
-        "rollouts": _rollouts,
-        "neurons": lambda app: "no neurons to show; vla-trace neurons lists those of a policy",
-        "compare": lambda app: "nothing to compare; vla-trace analyze FILES does it for traces",
-    }[place](app)
+def show(app: VlaApp, screen: Screen) -> None:
+    """Put a screen over the list of runs, in place of what was there."""
+    go_to_runs(app)
+    app.push_screen(screen)
 
 
-def _live(app: VlaApp) -> Screen | str:
+def go_to_live(app: VlaApp) -> None:
+    """Show the training that is looked at, else one that runs, else the newest."""
     from tui.screens.live import LiveScreen
 
     seen = app.run_in_view
@@ -32,12 +32,37 @@ def _live(app: VlaApp) -> Screen | str:
         trainings = [run for run in app.runs if run.training is not None]
         running = [run for run in trainings if run.state == "running"]
         seen = next(iter(running or trainings), None)
-    return LiveScreen(seen.key) if seen else "no training run here; vla-trace train begins one"
+    if seen is None:
+        app.say("no training run here; vla-trace train begins one")
+    else:
+        show(app, LiveScreen(seen.key))
 
 
-def _rollouts(app: VlaApp) -> Screen | str:
+def go_to_rollouts(app: VlaApp) -> None:
+    """Show the episodes of the run that is looked at."""
     from tui.screens.rollouts import RolloutsScreen
 
     if app.run_in_view is None:
-        return "no run here; vla-trace record makes one"
-    return RolloutsScreen(app.run_in_view.key)
+        app.say("no run here; vla-trace record makes one")
+    else:
+        show(app, RolloutsScreen(app.run_in_view.key))
+
+
+def go_to_neurons(app: VlaApp) -> None:
+    """Say where neurons are to be had."""
+    app.say("no neurons to show; vla-trace neurons lists those of a policy")
+
+
+def go_to_compare(app: VlaApp) -> None:
+    """Say where comparisons are to be had."""
+    app.say("nothing to compare; vla-trace analyze FILES does it for traces")
+
+
+PLACES: dict[str, Callable[[VlaApp], None]] = {
+    "runs": go_to_runs,
+    "live": go_to_live,
+    "rollouts": go_to_rollouts,
+    "neurons": go_to_neurons,
+    "compare": go_to_compare,
+}
+"""In the order of their keys."""

@@ -59,8 +59,9 @@ class Library:
         """
         logs, found = self._search()
         self._logs = {path: self._logs.get(path) or RunLog(path) for path in logs}
+        deadline = time.monotonic() + budget_s
+        unread = self._read_logs(deadline)
         for log in self._logs.values():
-            log.poll(budget_s)
             for path, seen in _existing(self._announced(log)).items():
                 if seen not in found.values():  # else the same file under another name
                     found[path] = seen
@@ -73,14 +74,21 @@ class Library:
         self._files = {path: file for path, file in self._files.items() if path in wanted}
         stale = [p for p, seen in wanted.items() if p not in self._files or self._changed(p, seen)]
         stale.sort(key=wanted.__getitem__, reverse=True)
-        deadline = time.monotonic() + budget_s
-        self.pending = len(stale) + sum(log.tail.behind for log in self._logs.values())
+        self.pending = len(stale) + unread
         for path in stale:
             self._files[path] = read_trace(path, wanted[path])
             self.pending -= 1
             if time.monotonic() > deadline:
                 break
         return self._assembled(now)
+
+    def _read_logs(self, deadline: float) -> int:
+        """Go on with every log, those that are up to date first; returns how many are not."""
+        for log in sorted(self._logs.values(), key=lambda log: log.behind):
+            left = deadline - time.monotonic()
+            if left > 0 or not log.behind:
+                log.poll(left)
+        return sum(log.behind for log in self._logs.values())
 
     def forget(self) -> None:
         """Read every file again at the next poll."""
@@ -119,6 +127,8 @@ class Library:
                 by_id.setdefault(file.header.run_id, []).append(file)
         runs: dict[str, tuple[object, Run]] = {}
         for path, log in self._logs.items():
+            if log.last is None and log.behind:  # nothing is known of it yet
+                continue
             files = sorted(by_id.pop(log.run_id, []), key=lambda file: file.path)
             key, state = str(path.parent), log.state(now)
             signature = (log.version, log.error, state, tuple(f.stamp for f in files))

@@ -17,7 +17,7 @@ from tui.wording import condition_label
 
 QUIET = ("heartbeat",)
 """Events that say only that the process lives."""
-AT_ONCE = 2_000_000
+AT_ONCE = 500_000
 """Bytes of a log in memory at one time."""
 
 
@@ -28,6 +28,8 @@ class RunLog:
         self.path = path
         self.tail = EventTail(path)
         self.error = ""
+        self.behind = True
+        """Whether more of it was there when it was read last; True before that."""
         self._forget()
 
     def _forget(self) -> None:
@@ -55,12 +57,14 @@ class RunLog:
                 self.error = ""
             except OSError as error:
                 self.error = one_line(f"{self.path}: {error.strerror or error}")
+                self.behind = False
                 return
             if self.tail.restarted:
                 self._forget()
             for event in events:
                 self.add(event)
-            if not self.tail.behind or time.monotonic() > deadline:
+            self.behind = self.tail.behind
+            if not self.behind or time.monotonic() > deadline:
                 return
 
     def state(self, now: float) -> str:

@@ -274,7 +274,7 @@ class TrainingLog:
                 self._best_eval[task] = success
         said = f"{share(success.rate)} {interval(success.interval)} of {success.n}"
         beside = f", base {share(base.rate)}" if base else ""
-        self._tell(event, f"eval {task}: {said}{beside}", update)
+        self._tell(event, f"eval{f' {task}' if task else ''}: {said}{beside}", update)
 
     def _alert(self, event: Mapping) -> None:
         said = one_line(event.get("message") or event.get("text") or event.get("rule") or "alert")

@@ -162,7 +162,7 @@ def _why_still(run: Run) -> list[Span]:
     if run.state == "finished":
         return [("finished", "good")]
     if run.state == "failed":
-        return [("failed", "bad"), (run.trouble or "no reason given", "")]
+        return [("failed", "bad"), (run.trouble or run.last, "")]
     if run.state == "crashed?":
         how = f"vla-trace train --resume {one_line(run.run_id)}"
         return [("crashed: it ended without a word", "bad"), (how, "dim")]
