@@ -85,12 +85,6 @@ def test_sparklines(values, expected):
 
 def test_bars():
     assert [bar(share, 4) for share in (-1, 0.5, 9)] == ["░░░░", "██░░", "████"]
-        "░░░░",
-        "░░░░",
-        "██░░",
-        "████",
-        "████",
-    ]
 
 
 def test_headings_fill_their_line():

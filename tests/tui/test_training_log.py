@@ -1,12 +1,17 @@
 """A training's log folded into plain data."""
 
 import importlib.util
+import json
 import math
 import time
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from traces.events import EVENT_TYPES
+from tui.data.model import Run
 from tui.data.run_log import RunLog
 from tui.data.series import (
     axis_end,
@@ -17,6 +22,8 @@ from tui.data.series import (
 )
 from tui.data.training import Group, Member, Phase, Training
 from tui.data.training_log import TrainingLog
+from tui.screens import live_panels as panels
+from tui.status import status_json, status_lines
 
 _path = Path(__file__).parent / "golden" / "scenes.py"
 _spec = importlib.util.spec_from_file_location("tui_scenes", _path)
@@ -203,6 +210,58 @@ def test_ten_thousand_updates(tmp_path):
     assert len(success_points(training, 100, smooth=False)) == 100
     assert len(metric_points(training, "train/actor/m3", 100, "smoothed")) == 100
     assert time.process_time() - began < 5  # no more than linear
+
+
+TEXT = st.text(alphabet="a\x1b\n/", max_size=3)
+NUMBER = st.one_of(st.integers(-3, 9), st.floats(), st.sampled_from([2**63, -(2**70), 10**400]))
+METRICS = ("env/success_once", "rollout/episodes", "eval/success_once", "updates", "group_size")
+ODD = st.one_of(
+    st.none(),
+    st.booleans(),
+    NUMBER,
+    TEXT,
+    st.sampled_from(["rollout", "update", "eval", "grpo", "error"]),
+    st.lists(NUMBER, max_size=3),
+    st.dictionaries(st.sampled_from([*METRICS, "groups", "\x1b"]), st.one_of(NUMBER, TEXT)),
+)
+FIELDS = """update name done total group member success return n_steps task_id metrics n config kind
+resumed level rule message value attempt advantages accepted reason path task_name scene_seed
+forgetting status""".split()
+EVENTS = st.builds(
+    lambda kind, t, fields: {"type": kind, "t": t} | fields,
+    st.sampled_from([*EVENT_TYPES, "unheard of"]),
+    st.one_of(st.integers(0, 9), st.floats()),
+    st.dictionaries(st.sampled_from(FIELDS), ODD, max_size=8),
+)
+
+
+@given(st.lists(EVENTS, max_size=12))
+def test_whatever_stands_in_a_log_is_folded_and_told(events):
+    log = RunLog(Path("runs/odd/events.jsonl"))
+    log.add({"type": "run_start", "t": 0.0, "kind": "grpo", "config": {"group_size": 2}})
+    for event in events:
+        log.add(event)
+    training = log.training.frozen()
+    assert all(len(values) == len(training.updates) for values in training.history.values())
+    assert list(training.updates) == sorted(set(training.updates))
+    json.dumps(status_json(log, 20.0), allow_nan=False)
+    assert all(line.isprintable() for line in status_lines(log, 20.0))
+    run = Run("odd", "odd", "running", training=training, heard=10.0)
+    for viewed in (None, 1, training.done):
+        said = [
+            panels.title(run, viewed, False, 20.0),
+            *panels.step_lines(run, viewed, 20.0, 40, 10),
+            *panels.strip_lines(training, training.done, 40, 10),
+            *panels.news_lines(training, 40, 10),
+            panels.machine_line(training, training.done, None, 20.0, 80),
+        ]
+        assert all(text.isprintable() for line in said for text, _ in line)
+    for groups in training.groups.values():
+        for group in groups:
+            panels.group_row(group, training.advantage)
+    success_points(training, 20, smooth=True)
+    for metric in training.history:
+        nice_range(metric_points(training, metric, 20, "log"))
 
 
 # What the charts draw

@@ -95,7 +95,7 @@ def success_line(training: Training, update: int, width: int) -> list[Span]:
     )
     spans: list[Span] = [(" train ", "accent"), *_share(training.success(update))]
     if evaluation is not None:
-        spans += [("  eval ◆ ", "mark"), *_share(evaluation.success)]
+        spans += [("  eval ◆ ", "good"), *_share(evaluation.success)]
         if width >= 66 and evaluation.base is not None:
             spans.append((f"  base {share(evaluation.base.rate)}", "dim"))
     return spans

@@ -177,8 +177,8 @@ class _Canvas:
         x = self._across(point.x) // 2
         if math.isfinite(point.low):
             for y in range(self._down(point.high) // 4, self._down(point.low) // 4 + 1):
-                self._glyphs[x, y] = (STEM, "warn")
-        self._glyphs[x, self._down(point.y) // 4] = (MARK, "mark")
+                self._glyphs[x, y] = (STEM, "good")
+        self._glyphs[x, self._down(point.y) // 4] = (MARK, "good")
 
 
 def sparkline(values: Sequence[float], width: int) -> str:
