@@ -136,8 +136,8 @@ class EventTail:
             file.seek(self._offset)
             content = file.read(most)
             events, consumed, skipped = parse_lines(content)
-            if not consumed and (rest := file.read()):
-                content += rest
+            while not consumed and (more := file.read(len(content))):
+                content += more
                 events, consumed, skipped = parse_lines(content)
         self.behind = self._offset + len(content) < status.st_size
         self._offset += consumed
