@@ -83,8 +83,11 @@ class Library:
         return self._assembled(now)
 
     def _read_logs(self, deadline: float) -> int:
-        """Go on with every log, those that are up to date first; returns how many are not."""
-        for log in sorted(self._logs.values(), key=lambda log: log.behind):
+        """Go on with the logs that are known, then the newest first; returns how many are not."""
+        late = [log for log in self._logs.values() if log.behind]
+        changed = _existing(log.path for log in late)
+        late.sort(key=lambda log: changed.get(log.path, (0,)), reverse=True)
+        for log in [*(log for log in self._logs.values() if not log.behind), *late]:
             left = deadline - time.monotonic()
             if left > 0 or not log.behind:
                 log.poll(left)

@@ -162,10 +162,12 @@ class TrainingLog:
             wanted = whole(self._config.get("groups"), 0)
         if not 0 < size <= MOST_MEMBERS:
             return
-        first = len(self._filling)
+        first, task = len(self._filling), ""
+        if self._config.get("tasks") == [self._start.get("task_id")]:
+            task = self._task_of(self._start)
         for place in range(first, min(first + wanted, MOST_GROUPS)):
             attempt = max(0, whole(event.get("attempt"), 0))
-            group = Group(phase.update, place, attempt, members=(None,) * size)
+            group = Group(phase.update, place, attempt, task, members=(None,) * size)
             self._filling[place] = group
 
     def _episode(self, event: Mapping) -> None:

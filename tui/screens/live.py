@@ -127,8 +127,8 @@ class LiveScreen(Screen[None]):
     def paint(self) -> None:
         """Draw everything; only what differs is repainted."""
         run = self.run_shown
-        if run is None or not self.is_mounted or not self.query(KeyLine):
-            return
+        if run is None or not self.query(KeyLine) or not self._text("title").size.width:
+            return  # nothing to show, or nowhere yet
         now = self.app.clock()
         self._text("title").show([panels.title(run, self._viewed, self._paused, now)])
         self._paint_chart()

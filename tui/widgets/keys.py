@@ -57,6 +57,8 @@ class KeyLine(TextLines):
         self._draw()
 
     def _draw(self) -> None:
+        if not self.size.width:  # not laid out yet
+            return
         if self._message:
             self.show([(self._message,)])
             return

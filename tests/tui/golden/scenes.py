@@ -242,6 +242,7 @@ class TrainingRun:
             "updates": updates,
             "groups": 8,
             "group_size": 8,
+            "tasks": [1],
             "eval_every": 10,
             "likelihood": "flow-sde",
             "advantage": "group",
