@@ -40,13 +40,15 @@ class RunLog:
         self.last: dict | None = None
         self.news = ""
         self.trouble = ""
-        self.episodes: dict[tuple[str, str], Episode] = {}
+        self._episodes: dict[tuple[str, str], Episode] = {}
         self.shards: list[str] = []
         self.training: TrainingLog | None = None
         self.evaluation: Proportion | None = None
         """The last one, of a run that only evaluates."""
         self._update = -1
         """That the episodes of a training are of; earlier ones are in traces or nowhere."""
+        self._played: list[dict] = []
+        """The events of those episodes."""
 
     def poll(self, budget_s: float = math.inf) -> None:
         """Read what was appended since the last call; a long log takes several calls."""
@@ -80,6 +82,12 @@ class RunLog:
     def run_id(self) -> str:
         """Name of the run: what it says itself, else the folder's."""
         return str(self.start.get("run_id") or self.path.parent.name)
+
+    @property
+    def episodes(self) -> dict[tuple[str, str], Episode]:
+        """Those of a recording, or of the present update of a training."""
+        played = [_episode(event, place) for place, event in enumerate(self._played)]
+        return self._episodes | {episode.key: episode for episode in played}
 
     @property
     def success(self) -> Proportion | None:
@@ -117,12 +125,13 @@ class RunLog:
         if self.training is None and (event.get("kind") == "grpo" or kind == "step"):
             self.training = TrainingLog()
         alerts = self.training.add(event) if self.training is not None else []
-        if kind == "episode":
-            if self.training is not None and whole(event.get("update")) != self._update:
-                self._update = whole(event.get("update"))
-                self.episodes.clear()
-            episode = _episode(event, len(self.episodes))
-            self.episodes[episode.key] = episode
+        if kind == "episode" and self.training is not None:
+            if whole(event.get("update")) != self._update:
+                self._update, self._played = whole(event.get("update")), []
+            self._played.append(event)
+        elif kind == "episode":
+            episode = _episode(event, len(self._episodes))
+            self._episodes[episode.key] = episode
             outcome = "✓" if episode.success else "✗"
             self.news = f"{episode.condition} #{episode.number} {outcome}"
         elif kind == "phase":

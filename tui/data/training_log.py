@@ -8,7 +8,6 @@ from bisect import bisect_right
 from collections import deque
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import lru_cache
 from statistics import median
 
 from analysis.alerts import (
@@ -25,13 +24,12 @@ from analysis.alerts import (
 )
 from analysis.proportions import Proportion, effective_n
 from tui.data.fields import number, whole
-from tui.data.training import ONE_UPDATE, Evaluation, Group, Member, News, Phase, Training
+from tui.data.filling import Filling
+from tui.data.training import ONE_UPDATE, Evaluation, Group, News, Phase, Training
 from tui.terminal import one_line
 from tui.wording import interval, share
 
 MOST_METRICS = 500
-MOST_GROUPS = 4096
-MOST_MEMBERS = 1024
 NEWS = 500
 ALERTS = 1000
 
@@ -51,8 +49,7 @@ class TrainingLog:
         self._phase: Phase | None = None
         self._lasted: dict[str, deque[float]] = {}
         self._groups: dict[int, tuple[Group, ...]] = {}
-        self._filling: dict[int, Group] = {}
-        self._filled_by = 0
+        self._filling = Filling(0)
         self._alerts: list[Alert] = []
         self._raised: list[Alert] = []
         self._checkpoints: list[tuple[int, float]] = []
@@ -71,8 +68,8 @@ class TrainingLog:
         """Return what is known now; it does not change when more is folded."""
         total = whole(self._config.get("updates"))
         groups = dict(self._groups)
-        if self._filling:
-            groups[self._filled_by] = self._closed()
+        if len(self._filling):
+            groups[self._filling.update] = self._filling.groups()
         return Training(
             total=total if total > 0 else None,
             config=self._config,
@@ -80,7 +77,7 @@ class TrainingLog:
             times=self._times[:],
             history={name: values[:] for name, values in self._history.items()},
             evaluations=tuple(self._evaluations),
-            phase=self._phase,
+            phase=self._present,
             usual={name: median(lasted) for name, lasted in self._lasted.items() if lasted},
             groups=groups,
             alerts=tuple(self._alerts),
@@ -97,10 +94,19 @@ class TrainingLog:
     @property
     def latest(self) -> str:
         """What the run does, else the last thing that happened."""
-        if self._phase is None:
+        phase = self._present
+        if phase is None:
             return self._news[-1].text if self._news else ""
-        done, total = self._phase.done, self._phase.total
-        return self._phase.name + (f" {done}/{total}" if done is not None and total else "")
+        known = phase.done is not None and phase.total
+        return phase.name + (f" {phase.done}/{phase.total}" if known else "")
+
+    @property
+    def _present(self) -> Phase | None:
+        """The phase, with the episodes that were played."""
+        phase, filling = self._phase, self._filling
+        if phase is None or phase.name != "rollout" or filling.update != phase.update:
+            return phase
+        return replace(phase, done=filling.played) if filling.played else phase
 
     def _run_start(self, event: Mapping) -> None:
         self._start = dict(event)
@@ -138,8 +144,7 @@ class TrainingLog:
         if goes_on and now is not None:
             if found.name == "rollout" and now.total is not None and found.total is not None:
                 found = replace(found, total=now.total + found.total)  # another round
-            done = now.done if found.done is None else found.done
-            found = replace(found, began=now.began, done=done)
+            found = replace(found, began=now.began)
         else:
             self._end_phase(event["t"])
         self._phase = found
@@ -156,67 +161,32 @@ class TrainingLog:
     def _expect_groups(self, event: Mapping, phase: Phase) -> None:
         """Show the groups of a round before their first episode ends."""
         self._turn_to(phase.update)
-        size = whole(self._config.get("group_size"))
+        size, task = whole(self._config.get("group_size")), ""
         wanted = whole(event.get("total"), 0) // size if size > 0 else 0
-        if "total" not in event and not self._filling:
+        if "total" not in event and not len(self._filling):
             wanted = whole(self._config.get("groups"), 0)
-        if not 0 < size <= MOST_MEMBERS:
-            return
-        first, task = len(self._filling), ""
         if self._config.get("tasks") == [self._start.get("task_id")]:
             task = self._task_of(self._start)
-        for place in range(first, min(first + wanted, MOST_GROUPS)):
-            attempt = max(0, whole(event.get("attempt"), 0))
-            group = Group(phase.update, place, attempt, task, members=(None,) * size)
-            self._filling[place] = group
+        self._filling.expect(wanted, size, whole(event.get("attempt"), 0), task)
 
     def _episode(self, event: Mapping) -> None:
-        place, member = whole(event.get("group")), whole(event.get("member"))
-        if not (0 <= place < MOST_GROUPS and 0 <= member < MOST_MEMBERS):
-            return
         self._turn_to(whole(event.get("update"), self._done) + 1)
-        group = self._filling.get(place) or Group(self._filled_by, place)
-        members = list(group.members) + [None] * (member + 1 - len(group.members))
-        success, steps = event.get("success") is True, max(0, whole(event.get("n_steps"), 0))
-        members[member] = _member(success, number(event.get("return")), steps)
-        self._filling[place] = replace(
-            group,
-            task=self._task_of(event),
-            scene_seed=whole(event.get("scene_seed")),
-            members=tuple(members),
-        )
-        if self._phase is not None and self._phase.name == "rollout":
-            played = sum(len(g.ended) for g in self._filling.values())
-            self._phase = replace(self._phase, done=played)
+        self._filling.end(event, self._task_of(event))
 
     def _group(self, event: Mapping) -> None:
-        place = whole(event.get("group"))
-        if not 0 <= place < MOST_GROUPS:
-            return
         self._turn_to(whole(event.get("update"), self._done) + 1)
-        values = event.get("advantages")
-        known = [number(value) for value in values] if isinstance(values, list) else []
-        self._filling[place] = replace(
-            self._filling.get(place) or Group(self._filled_by, place),
-            attempt=max(0, whole(event.get("attempt"), 0)),
-            judged=True,
-            accepted=event.get("accepted") is True,
-            reason=one_line(event.get("reason") or ""),
-            values=() if None in known else tuple(known[:MOST_MEMBERS]),
-        )
+        self._filling.judge(event)
 
     def _turn_to(self, update: int) -> None:
         """Make an update the one whose groups fill."""
-        if update == self._filled_by:
+        before = self._filling
+        if update == before.update:
             return
-        if update < self._filled_by:  # a run that was stopped makes it again
+        if update < before.update:  # a run that was stopped makes it again
             self._groups = {u: groups for u, groups in self._groups.items() if u < update}
-        if self._filling:
-            self._groups[self._filled_by] = self._closed()
-        self._filling, self._filled_by = {}, update
-
-    def _closed(self) -> tuple[Group, ...]:
-        return tuple(self._filling[place] for place in sorted(self._filling))
+        if len(before):
+            self._groups[before.update] = before.groups()
+        self._filling = Filling(update)
 
     def _step(self, event: Mapping) -> None:
         self._end_phase(event["t"])
@@ -226,8 +196,9 @@ class TrainingLog:
             return
         if update <= self._done:
             self._back_to(update - 1)
-        if self._filled_by == update and (groups := self._closed()):
-            won = [(sum(m.success for m in g.ended), len(g.ended)) for g in groups if g.ended]
+        if self._filling.update == update and self._filling.played:
+            played = [group.ended for group in self._filling.groups()]
+            won = [(sum(m.success for m in ended), len(ended)) for ended in played if ended]
             metrics.setdefault(EFFECTIVE, effective_n(won))
         self._updates.append(update)
         self._times.append(event["t"])
@@ -330,8 +301,8 @@ class TrainingLog:
         for values in self._history.values():
             del values[keep:]
         self._groups = {u: groups for u, groups in self._groups.items() if u <= done}
-        if self._filled_by > done:
-            self._filling, self._filled_by = {}, 0
+        if self._filling.update > done:
+            self._filling = Filling(0)
         self._evaluations = [e for e in self._evaluations if e.update <= done]
         self._checkpoints = [c for c in self._checkpoints if c[0] <= done]
         self._alerts = [replace(a, until=min(a.until, done)) for a in self._alerts]
@@ -377,9 +348,3 @@ def _metrics(found: object) -> dict[str, float]:
             except OverflowError:
                 values[name] = math.inf
     return values
-
-
-@lru_cache(maxsize=4096)
-def _member(success: bool, total_return: float | None, n_steps: int) -> Member:
-    """Return equal episodes as one object: a long run has hundreds of thousands."""
-    return Member(success, total_return, n_steps)
