@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from operator import mul
 
+from analysis.alerts import EFFECTIVE, EPISODES, SUCCESS, pooled
 from analysis.proportions import Proportion
 from tui.data.training import Training
 
@@ -34,15 +38,11 @@ def axis_end(training: Training) -> int:
 
 def success_points(training: Training, columns: int, smooth: bool) -> list[Point]:
     """Return training success, pooled within a column."""
-    shares = [training.success(update) for update in training.updates]
-    bins = _bins(training, columns)
     points = []
-    for first, stop in bins:
-        first = max(0, stop - SMOOTHED) if smooth else first
-        known = [share for share in shares[first:stop] if share is not None]
-        if known:
-            pooled = sum(known[1:], known[0])
-            points.append(_point(float(training.updates[stop - 1]), pooled))
+    for first, stop in _bins(training, columns):
+        share = _pooled(training, max(0, stop - SMOOTHED) if smooth else first, stop)
+        if share is not None:
+            points.append(_point(float(training.updates[stop - 1]), share))
     return points
 
 
@@ -85,13 +85,22 @@ def _point(x: float, share: Proportion) -> Point:
     return Point(x, share.rate, *share.interval)
 
 
+def _pooled(training: Training, first: int, stop: int) -> Proportion | None:
+    """Return the success of the updates at the places [first, stop) together."""
+    rates, ns, effective = (
+        training.history.get(name, ())[first:stop] for name in (SUCCESS, EPISODES, EFFECTIVE)
+    )
+    n, won = sum(ns), sum(map(mul, rates, ns))
+    known = list(filter(math.isfinite, effective))
+    alike = len(known) in (0, stop - first)  # of all these updates, or of none
+    if alike and 1 <= n < math.inf and 0 <= won <= n and 0 <= sum(known) <= n:
+        return Proportion(round(won), int(n), sum(known))
+    return pooled([s for u in training.updates[first:stop] if (s := training.success(u))])
+
+
 def _bins(training: Training, columns: int) -> list[tuple[int, int]]:
     """Return the updates [start, stop) of each column that has any, by their place."""
-    end, bins = axis_end(training), []
-    start = 0
-    for place in range(1, len(training.updates) + 1):
-        here = training.updates[place - 1] * columns // (end + 1)
-        if place == len(training.updates) or training.updates[place] * columns // (end + 1) > here:
-            bins.append((start, place))
-            start = place
-    return bins
+    width = axis_end(training) + 1
+    edges = [-(-column * width // columns) for column in range(columns + 1)]
+    places = [bisect_left(training.updates, edge) for edge in edges]
+    return [(start, stop) for start, stop in pairwise(places) if stop > start]

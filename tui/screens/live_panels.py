@@ -221,13 +221,14 @@ def strip_lines(training: Training, update: int, width: int, height: int) -> Lin
         if values is None or len(lines) >= height:
             continue
         stop = last + 1 if last >= 0 else len(values)
+        shown = values[max(0, stop - max(0, cells)) : stop]
         level = active.get(metric, "")
         state = level.upper() if level else "ok" if name in WATCHED else ""
         lines.append(
             [
                 (f" {name:6}", ""),
                 (f"{compact(values[stop - 1]):>7} ", "bold" if not level else LEVELS[level]),
-                (f"{sparkline(values[:stop], cells):{cells}}", "accent"),
+                (f"{sparkline(shown, cells):{max(0, cells)}}", "accent"),
                 (f" {state:5}", LEVELS.get(level, "dim")),
             ]
         )
