@@ -12,7 +12,7 @@ import numpy as np
 import polars as pl
 
 from analysis.conditions import count_of
-from analysis.stats import wilson
+from analysis.proportions import wilson
 from analysis.tables import HUGE
 from traces.collection import TraceCollection, open_traces
 from traces.errors import NotATrace, UserError

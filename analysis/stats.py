@@ -14,6 +14,8 @@ from statistics import NormalDist
 import numpy as np
 from numpy.typing import ArrayLike
 
+from analysis.proportions import Interval, wilson
+
 MIN_PAIRS = 6
 """Pairs below which no paired interval or p is given: 2 / 2^5 = 0.0625 > 0.05 (two-sided)."""
 
@@ -31,29 +33,6 @@ LARGE = 1000
 their first moments instead of drawn: what that leaves out is smaller than what drawing adds."""
 
 _BLOCK = 1 << 21  # random numbers held at once, so that memory does not grow with n
-
-Interval = tuple[float, float]
-
-
-def wilson(successes: int, n: int, level: float = 0.95) -> Interval | None:
-    """Score interval of a proportion; None when n is 0.
-
-        (p + z^2/2n  -+  z sqrt(p(1-p)/n + z^2/4n^2)) / (1 + z^2/n),   p = successes / n
-
-    Wilson, J. Am. Stat. Assoc. 22 (1927) 209; without continuity correction.
-    """
-    if not 0 <= successes <= n:
-        raise ValueError(f"successes must be in 0..{n}, got {successes}")
-    if n == 0:
-        return None
-    z = NormalDist().inv_cdf(0.5 + level / 2)
-    p = successes / n
-    centre = p + z * z / (2 * n)
-    half = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-    scale = 1 + z * z / n
-    low = 0.0 if successes == 0 else (centre - half) / scale  # exact at the ends, not 1e-17
-    high = 1.0 if successes == n else (centre + half) / scale
-    return low, high
 
 
 def bootstrap_ci(

@@ -1,5 +1,6 @@
 """Roll out held-out scenes without writing a trace: for model cards, sweeps and evaluation."""
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 
@@ -41,7 +42,11 @@ def held_out(
 
 
 def outcomes(
-    config: EvalConfig, policies: Sequence[LoadedPolicy], task_id: int, env: VectorEnv | None = None
+    config: EvalConfig,
+    policies: Sequence[LoadedPolicy],
+    task_id: int,
+    env: VectorEnv | None = None,
+    played: Callable[[int], None] = lambda n: None,
 ) -> list[list[bool]]:
     """Which held-out scenes each policy solves, with the deterministic sampler.
 
@@ -52,14 +57,17 @@ def outcomes(
         policies: whom to compare.
         task_id: the task.
         env: `config.slots` environments of that task; made and closed here if absent.
+        played: is told how many episodes have ended.
     """
+    count = itertools.count(1)
     plans = [held_out(config.suite, task_id, config.seed + i) for i in range(config.episodes)]
     slots, won = min(config.slots, config.episodes), []
     making = VectorEnv(config.suite, task_id, slots, config.workers) if env is None else None
     with making or nullcontext(env) as playing:
         for loaded in policies:
             actor = Actor(loaded, FlowSDE(config.steps, 0.0), config.replan, wanted=())
-            won.append([e.success for e in play(playing, actor, plans, slots)])
+            episodes = play(playing, actor, plans, slots, lambda _: played(next(count)))
+            won.append([episode.success for episode in episodes])
     return won
 
 

@@ -80,6 +80,8 @@ class Collector:
             if missing <= 0:
                 break
             new = [Group(len(groups) + i, attempt) for i in range(missing)]
+            total = missing * self.config.group_size
+            self.emit("phase", name="rollout", update=update, attempt=attempt, total=total)
             self._play(update, new, visits)
             for group in new:
                 self._judge(group, visits)
@@ -93,9 +95,8 @@ class Collector:
         plans = [[self.plan(update, g, member, visits) for member in range(size)] for g in groups]
         for task_id, env in self.envs.items():
             here = [i for i, members in enumerate(plans) if members[0].task_id == task_id]
-            played = iter(
-                play(env, self.explorer, [p for i in here for p in plans[i]], self.config.slots)
-            )
+            wanted = [plan for i in here for plan in plans[i]]
+            played = iter(play(env, self.explorer, wanted, self.config.slots, self._ended))
             for i in here:
                 groups[i].episodes = [next(played) for _ in range(size)]
 
@@ -134,22 +135,24 @@ class Collector:
         for name in again:
             visits[name] = [*visits.get(name, []), float(returns.mean())][-REMEMBERED:]
 
+    def _ended(self, episode: Episode) -> None:
+        """Say so at once: who watches sees groups fill."""
+        plan = episode.plan
+        self.emit(
+            "episode",
+            uid=plan.uid,
+            update=plan.key.update,
+            group=plan.key.group,
+            member=plan.key.member,
+            task_id=plan.task_id,
+            init_state=plan.init_state,
+            scene_seed=plan.scene_seed,
+            success=episode.success,
+            n_steps=episode.n_steps,
+            **{"return": episode.record.episode["return"]},
+        )
+
     def _emit(self, update: int, group: Group) -> None:
-        for member, episode in enumerate(group.episodes):
-            plan = episode.plan
-            self.emit(
-                "episode",
-                uid=plan.uid,
-                update=update,
-                group=group.number,
-                member=member,
-                task_id=plan.task_id,
-                init_state=plan.init_state,
-                scene_seed=plan.scene_seed,
-                success=episode.success,
-                n_steps=episode.n_steps,
-                **{"return": episode.record.episode["return"]},
-            )
         self.emit(
             "group",
             update=update,
@@ -157,6 +160,7 @@ class Collector:
             attempt=group.attempt,
             n_members=len(group.episodes),
             n_success=sum(e.success for e in group.episodes),
+            advantages=group.advantages.tolist(),
             accepted=group.accepted,
             reason=group.reason,
         )

@@ -4,6 +4,7 @@ import copy
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -66,11 +67,13 @@ class Learner:
         samples: Sequence[Sample],
         n_episodes: int,
         alert: Alert,
+        scored: Callable[[int], None] = lambda n: None,
     ) -> dict[str, float]:
         """Improve the policy on `samples`; returns metrics of the update.
 
         The loss of a sample is divided by the same number whatever the lengths of the episodes,
-        n_episodes * L_max (Dr. GRPO, arXiv:2503.20783).
+        n_episodes * L_max (Dr. GRPO, arXiv:2503.20783). `scored` is told, batch by batch, how many
+        of the epochs * len(samples) decisions had their gradients taken.
 
         Raises:
             RatioMismatch: the gate is closed; no weight was changed.
@@ -78,12 +81,15 @@ class Learner:
         chosen = calls[:: max(1, len(calls) // GATE_CALLS)][:GATE_CALLS]
         metrics = {"first_ratio_max_abs_dev": check_gate(self.explorer, chosen)}
         steps: list[dict[str, float]] = []
+        done = 0
         before = [p.detach().clone() for p in self.parameters]
         for epoch in range(self.config.epochs):
             for batch in self._minibatches(samples, update, epoch):
                 scale = self.config.minibatches / (n_episodes * self.max_decisions)
                 where = f"update-{update:06d}-step-{len(steps):02d}"
-                steps.append(self._step(batch, scale, where, not steps, alert))
+                tell = partial(_add_to, done, scored)
+                steps.append(self._step(batch, scale, where, not steps, alert, tell))
+                done += len(batch)
         metrics |= {name: float(np.mean([s[name] for s in steps])) for name in steps[0]}
         metrics["ratio_max"] = max(s["ratio_max"] for s in steps)
         metrics["ratio_min"] = min(s["ratio_min"] for s in steps)
@@ -140,7 +146,13 @@ class Learner:
             yield [samples[i] for i in part]
 
     def _step(
-        self, batch: list[Sample], scale: float, where: str, first: bool, alert: Alert
+        self,
+        batch: list[Sample],
+        scale: float,
+        where: str,
+        first: bool,
+        alert: Alert,
+        scored: Callable[[int], None],
     ) -> dict[str, float]:
         """One optimizer step; out of memory, it is tried again with half the micro-batch.
 
@@ -149,7 +161,7 @@ class Learner:
         while True:
             try:
                 self.optimizer.zero_grad(set_to_none=True)
-                log_ratio, advantage, loss = self._backward(batch, scale, first)
+                log_ratio, advantage, loss = self._backward(batch, scale, first, scored)
                 break
             except MEMORY_ERRORS:
                 if self.micro_batch <= BATCH:
@@ -176,7 +188,11 @@ class Learner:
         }
 
     def _backward(
-        self, batch: list[Sample], scale: float, first: bool
+        self,
+        batch: list[Sample],
+        scale: float,
+        first: bool,
+        scored: Callable[[int], None] = lambda n: None,
     ) -> tuple[np.ndarray, np.ndarray, float]:
         """Accumulate gradients over micro-batches; returns log-ratios, advantages and the loss."""
         log_ratios, advantages, total = [], [], 0.0
@@ -202,6 +218,7 @@ class Learner:
             log_ratios.append(log_ratio.detach()[used].numpy())
             advantages.append(advantage[used].numpy())
             total += float(loss.detach())
+            scored(min(start + self.micro_batch, len(batch)))
         return np.concatenate(log_ratios), np.concatenate(advantages), total
 
     @staticmethod
@@ -209,6 +226,10 @@ class Learner:
         deviation = float((log_ratio.clamp(max=LOG_RATIO_LIMIT).exp() - 1).abs().max())
         if not deviation <= REPACKED:
             raise RatioMismatch(deviation, REPACKED, "the first mini-batch")
+
+
+def _add_to(before: int, scored: Callable[[int], None], n: int) -> None:
+    scored(before + n)
 
 
 def learning_rate(config: TrainConfig, step: int) -> float:

@@ -38,6 +38,9 @@ from traces.catalog import unused_path
 from traces.condition import BASELINE
 from traces.events import EventWriter
 
+PROGRESS_S = 1.0
+"""Seconds at least between two events that say how far a phase is."""
+
 
 @dataclass
 class Progress:
@@ -210,7 +213,6 @@ class _Run:
         """Collect groups, learn from them."""
         update = self.progress.update
         began = time.perf_counter()
-        self.emit("phase", name="rollout", update=update)
         groups = self.collector.collect(update, self.progress.visits)
         collected = time.perf_counter()
         accepted = [group for group in groups if group.accepted][: self.config.groups]
@@ -225,7 +227,6 @@ class _Run:
             "time/rollout": collected - began,
         }
         if accepted:
-            self.emit("phase", name="update", update=update)
             samples = []
             for group in accepted:
                 for episode, advantage in zip(group.episodes, group.advantages, strict=True):
@@ -233,8 +234,9 @@ class _Run:
                         sample.advantage = float(advantage)
                     samples += episode.samples if advantage else []
             n_episodes = sum(len(group.episodes) for group in accepted)
+            scored = self.progress_of("update", self.config.epochs * len(samples))
             learned = self.learner.update(
-                update, self.explorer.calls, samples, n_episodes, self.alert
+                update, self.explorer.calls, samples, n_episodes, self.alert, scored
             )
             metrics |= {f"train/actor/{name}": value for name, value in learned.items()}
         else:
@@ -260,10 +262,11 @@ class _Run:
 
     def evaluate(self, task_id: int) -> list[bool]:
         """Success on held-out scenes with the deterministic sampler, beside the base policy's."""
-        self.emit("phase", name="eval", update=self.progress.update)
+        played = self.progress_of("eval", self.evaluation.episodes)
         began = time.perf_counter()
         with self.learner.averaged():
-            (won,) = outcomes(self.evaluation, [self.loaded], task_id, self.envs[task_id])
+            env = self.envs[task_id]
+            (won,) = outcomes(self.evaluation, [self.loaded], task_id, env, played)
         took = time.perf_counter() - began
         self.emit_evaluation(task_id, won, self.progress.base_success.get(str(task_id)), took)
         return won
@@ -273,10 +276,11 @@ class _Run:
         base = load_policy(self.config.policy)
         for task_id in range(len(self.suite.TASKS)):
             if task_id not in self.config.tasks:
-                self.emit("phase", name="eval", update=self.progress.update)
+                played = self.progress_of("eval", 2 * self.evaluation.episodes)
                 began = time.perf_counter()
                 with self.learner.averaged():
-                    won, base_won = outcomes(self.evaluation, [self.loaded, base], task_id)
+                    pair = [self.loaded, base]
+                    won, base_won = outcomes(self.evaluation, pair, task_id, None, played)
                 took = time.perf_counter() - began
                 self.emit_evaluation(task_id, won, base_won, took, forgetting=True)
 
@@ -318,6 +322,19 @@ class _Run:
             shutil.rmtree(before)
         if not self.progress.update % self.config.checkpoint_every:
             self.emit("checkpoint", path=str(path), update=self.progress.update)
+
+    def progress_of(self, phase: str, total: int) -> Callable[[int], None]:
+        """Say that a phase began; returns what says, not too often, how much of it is done."""
+        update, told = self.progress.update, time.monotonic()
+        self.emit("phase", name=phase, update=update, total=total)
+
+        def tell(done: int) -> None:
+            nonlocal told
+            if time.monotonic() - told >= PROGRESS_S:
+                told = time.monotonic()
+                self.emit("phase", name=phase, update=update, done=done, total=total)
+
+        return tell
 
     def alert(self, level: str, rule: str, value: float, threshold: float, message: str) -> None:
         """Say that something needs a look."""

@@ -1,7 +1,8 @@
 """Redraw the pictures of README and docs from runs that this checkout records: `make pictures`.
 
 Records the README's commands into a scratch folder, opens `vla-tui` on it, and saves what a person
-would see: docs/pictures/runs.svg, rollouts.svg, episode.svg, and tasks.png.
+would see: docs/pictures/runs.svg, rollouts.svg, episode.svg, and tasks.png. With the folder of a
+training as its argument it draws live.svg alone, from its log.
 """
 
 import asyncio
@@ -56,6 +57,18 @@ async def screens(folder: Path) -> dict[str, str]:
     return shots
 
 
+async def live(folder: Path) -> str:
+    """SVG of the Live screen of a training, in the middle of its log."""
+    from tui.app import make_app
+
+    app = make_app(folder)
+    async with app.run_test(size=(130, 36)) as pilot:
+        await pilot.pause(3)
+        await pilot.press("2", *["left_square_bracket"] * 3)
+        await pilot.pause(1)
+        return app.export_screenshot(title="vla-tui")
+
+
 def without_web_fonts(svg: str) -> str:
     """Drop the font downloads, so that the picture needs no network."""
     return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
@@ -64,6 +77,10 @@ def without_web_fonts(svg: str) -> str:
 def main() -> None:
     """Record, open, save."""
     PICTURES.mkdir(parents=True, exist_ok=True)
+    if len(sys.argv) > 1:
+        svg = asyncio.run(live(Path(sys.argv[1])))
+        (PICTURES / "live.svg").write_text(without_web_fonts(svg))
+        return
     iio.imwrite(PICTURES / "tasks.png", task_frames())
     with tempfile.TemporaryDirectory() as scratch:
         os.chdir(scratch)

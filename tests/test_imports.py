@@ -33,6 +33,7 @@ def test_contracts_hold():
         ("import analysis.outcome, analysis.neurons", {"textual", "sklearn", "scipy", "rich"}),
         ("import tui.app", {"polars", "sklearn", "scipy"}),
         ("import tui.cli", {"numpy", "h5py", "textual", "polars", "sklearn", "rich"}),
+        ("import tui.status, tui.data.one_run", {"numpy", "h5py", "polars", "textual"}),
         ("import tui.commands.record", {"numpy", "h5py", "textual", "polars", "sklearn"}),
     ],
 )

@@ -38,6 +38,8 @@ def shown(text: object) -> str:
     text = str(text)
     if len(text) > LONGEST:
         text = f"{text[:LONGEST]}…"
+    if text.isprintable():
+        return text
     return "".join(
         c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text
     )

@@ -26,10 +26,11 @@ CRASHED_S = 600.0
 
 EVENT_TYPES = {
     "run_start": "run_id, kind, host, pid, config: a process began or resumed the run",
-    "phase": "name (rollout, update, eval, ...), update: what the run is doing now",
+    "phase": "name (rollout, update, eval, ...), update: what the run is doing now; done, total,"
+    " and attempt of a rollout, where they are known; said again while it goes on",
     "episode": "uid, task_id, success, return, n_steps, group, member: an episode ended",
     "condition": "name, files: an arm of a recording is complete",
-    "group": "update, group, n_members, n_success, accepted, reason: a group is complete",
+    "group": "update, group, n_members, n_success, advantages, accepted, reason: it is complete",
     "step": "update, metrics (name to number): one training update ended",
     "eval": "update, task_id, task_name, metrics, n, forgetting (untrained): one task's is over",
     "alert": "level (warn, error), rule, value, threshold, message",
@@ -110,12 +111,18 @@ class EventTail:
         """The last poll found another file and began again: forget earlier events."""
         self.skipped = 0
         """Lines in the middle of this file that were not JSON objects."""
+        self.behind = False
+        """The last poll left something to read."""
         self._inode = -1
         self._offset = 0
 
-    def poll(self) -> list[dict]:
-        """Return the events since the last poll, oldest first."""
-        self.restarted = False
+    def poll(self, most: int = -1) -> list[dict]:
+        """Return the events since the last poll, oldest first.
+
+        Args:
+            most: bytes to read at once, more where a line is longer; -1: all there are.
+        """
+        self.restarted = self.behind = False
         try:
             file = self.path.open("rb")
         except FileNotFoundError:
@@ -127,8 +134,12 @@ class EventTail:
                 self._offset = self.skipped = 0
             self._inode = status.st_ino
             file.seek(self._offset)
-            content = file.read()
-        events, consumed, skipped = parse_lines(content)
+            content = file.read(most)
+            events, consumed, skipped = parse_lines(content)
+            while not consumed and (more := file.read(len(content))):
+                content += more
+                events, consumed, skipped = parse_lines(content)
+        self.behind = self._offset + len(content) < status.st_size
         self._offset += consumed
         self.skipped += skipped
         return events

@@ -16,14 +16,18 @@ from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.message import Message
-from textual.screen import Screen
+from textual.screen import ModalScreen, Screen
 
 from traces.errors import UserError
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
-from tui.screens.help import HelpScreen
+from tui.places import PLACES
+from tui.screens.choice import ChoiceScreen
+from tui.screens.help import HelpScreen, bindings_of
 from tui.screens.runs import RunsScreen
 from tui.terminal import Exit, one_line
+from tui.widgets.keys import KeyLine, key_names
+from tui.widgets.table import Column, Row
 
 POLL_S = 1.0
 
@@ -36,8 +40,13 @@ class VlaApp(App[None]):
     ENABLE_COMMAND_PALETTE = False
     ALLOW_SELECT = False
     HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (130, "-wide")]
-    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (22, "-tall")]
+    VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (22, "-tall"), (34, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
+        *(
+            Binding(str(i), f"go('{place}')", place, tooltip=f"go to the screen {place}")
+            for i, place in enumerate(PLACES, start=1)
+        ),
+        Binding("colon,ctrl+p", "palette", "commands", tooltip="find a command by its words"),
         Binding("r", "reload", "reload", tooltip="read every file again"),
         Binding("question_mark", "help", "help", tooltip="show or hide these keys"),
         Binding("q", "quit", "quit", tooltip="leave; runs go on"),
@@ -64,6 +73,8 @@ class VlaApp(App[None]):
         self._library = Library(folder)
         self._reading = False
         self._forget = False
+        self._greeted = False
+        """Whether a training that runs was shown, or need not be."""
 
     def get_default_screen(self) -> Screen:
         """Start with the list of runs."""
@@ -89,18 +100,68 @@ class VlaApp(App[None]):
         self.post_message(self.Read(runs, self._library.pending))
 
     def on_vla_app_read(self, message: Read) -> None:
-        """Hand the runs to every open screen."""
+        """Hand the runs to the screen that is seen, below a list that is open over it.
+
+        Those further down catch up when they are seen again: Textual would paint what is above
+        them whenever they change.
+        """
         self._reading = False
         self.runs, self.pending, self.loaded = message.runs, message.pending, True
-        for screen in self.screen_stack:
+        for screen in reversed(self.screen_stack):
             if hasattr(screen, "runs_read"):
                 screen.runs_read()
+            if not isinstance(screen, ModalScreen):
+                break
+        self._greet()
         if message.pending:
             self.poll()
+
+    def _greet(self) -> None:
+        """Begin with the training that runs, if somebody waits at the list of runs for it."""
+        if self._greeted or len(self.screen_stack) > 1:
+            return
+        self._greeted = not self.pending
+        if any(run.training and run.state == "running" for run in self.runs):
+            self._greeted = True
+            self.action_go("live")
 
     def run_of(self, key: str) -> Run | None:
         """Return a run by its key; None when its files are gone."""
         return next((run for run in self.runs if run.key == key), None)
+
+    @property
+    def run_in_view(self) -> Run | None:
+        """The run that the topmost screen is about."""
+        keys = (getattr(screen, "run_key", None) for screen in reversed(self.screen_stack))
+        return next((run for key in keys if key and (run := self.run_of(key))), None)
+
+    def action_go(self, place: str) -> None:
+        """Go to one of the five screens, or say why there is nothing to show."""
+        if getattr(self.screen, "PLACE", "") != place:
+            PLACES[place](self)
+
+    def say(self, text: str) -> None:
+        """Say something in the line of keys."""
+        for line in self.screen.query(KeyLine):
+            line.say(text)
+
+    def action_palette(self) -> None:
+        """Offer every command of the screen, found by its words."""
+        screen = self.screen
+        bindings = [b for b in bindings_of(screen) if b.action != "palette"]
+        columns = (Column("command", least=20), Column("key"), Column("in full", least=20, rank=2))
+        rows = [
+            Row(b, ((b.description, "bold"), ("  ".join(key_names(b)), "accent"), (b.tooltip, "")))
+            for b in bindings
+        ]
+
+        async def run_command(chosen: object) -> None:
+            if isinstance(chosen, Binding):
+                name = chosen.action.partition("(")[0]
+                owner = screen if hasattr(screen, f"action_{name}") else self
+                await self.run_action(chosen.action, default_namespace=owner)
+
+        self.push_screen(ChoiceScreen("commands", columns, rows, typing=True), run_command)
 
     def action_reload(self) -> None:
         """Read every file again."""
@@ -129,6 +190,20 @@ def unfit_terminal() -> str:
     return ""
 
 
+def print_status(folder: Path, why: str) -> int:
+    """Print how the run heard last is, where no screen can be drawn."""
+    from tui.data.one_run import log_of
+    from tui.status import status_lines
+
+    sys.stderr.write(f"{why}; this is vla-trace status\n")
+    try:
+        text = "\n".join(status_lines(log_of(None, folder), time.time()))
+    except UserError as error:
+        text = one_line(error)
+    sys.stdout.write(f"{text}\n")
+    return Exit.OK
+
+
 def run(args: Sequence[str] | None = None) -> int:
     """Run one command line and return its exit code."""
     parser = argparse.ArgumentParser(
@@ -143,7 +218,7 @@ def run(args: Sequence[str] | None = None) -> int:
     try:
         folder, _ = checked_folder(parser.parse_args(args).folder)
         if why := unfit_terminal():
-            raise UserError(f"{why}; use: vla-trace show FILE or vla-trace analyze FILES")
+            return print_status(folder, why)
     except UserError as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return Exit.USAGE

@@ -17,7 +17,7 @@ class TrainingLines:
         elif kind == "alert":
             text = fields.get("text") or fields.get("message", "")
             click.echo(f"{fields['level']}: {one_line(text)}", err=True)
-        elif kind == "phase" and fields["name"] == "eval":
+        elif kind == "phase" and fields["name"] == "eval" and not fields.get("done"):
             click.echo("evaluating ...", err=True)
 
 
@@ -36,7 +36,7 @@ def _step(update: int, metrics: dict) -> str:
 
 
 def _eval(fields: dict) -> str:
-    from analysis.stats import wilson
+    from analysis.proportions import wilson
 
     metrics, n = fields["metrics"], fields["n"]
     share = metrics["eval/success_once"]

@@ -106,6 +106,40 @@ def age(seconds: float) -> str:
     return f"{int(seconds)}s"
 
 
+def duration(seconds: float | None) -> str:
+    """Return a length of time: 0:07, 5:42, 3h05, 3d18h; an en dash where it is unknown."""
+    if seconds is None or not 0 <= seconds < LONG_AGO_S:
+        return UNKNOWN
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    days, hours = divmod(hours, 24)
+    if days:
+        return f"{days}d{hours:02}h"
+    return f"{hours}h{minutes:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def clock(seconds: float) -> str:
+    """Return the time of day of a moment, UTC; an en dash for the impossible."""
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%H:%M}"
+    except (ValueError, OverflowError, OSError):
+        return UNKNOWN
+
+
+def compact(value: float) -> str:
+    """Return a number in at most seven characters; an en dash where there is none."""
+    if not math.isfinite(value):
+        return UNKNOWN if math.isnan(value) else ("inf" if value > 0 else "-inf")
+    size = abs(value)
+    if value == 0:
+        return "0"
+    if 1e-3 <= size < 1e5:
+        digits = max(0, 3 - max(0, math.floor(math.log10(size))) - (size >= 1))
+        text = f"{value:.{digits}f}"
+        return text.replace("0.", ".", 1) if size < 1 else text
+    return f"{value:.0e}".replace("e-0", "e-").replace("e+0", "e")
+
+
 def date(seconds: float) -> str:
     """Return a moment as UTC, to the minute; an en dash for the impossible."""
     try:

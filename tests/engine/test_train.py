@@ -74,6 +74,22 @@ def test_a_run_leaves_what_it_should(whole):
     assert all(m["train/actor/first_ratio_max_abs_dev"] < 1e-5 for m in learned)
 
 
+def test_who_watches_sees_groups_fill_and_phases_advance(whole):
+    events = [e for e in read_events(whole / "events.jsonl") if e.get("update") == 0]
+    kinds = [e["type"] for e in events]
+    first = next(e for e in events if e["type"] == "phase" and e["name"] == "rollout")
+    assert (first["attempt"], first["total"]) == (0, TINY["groups"] * TINY["group_size"])
+    assert kinds.index("phase") < kinds.index("episode") < kinds.index("group")
+    groups = [e for e in events if e["type"] == "group"]
+    for group in groups:
+        assert len(group["advantages"]) == TINY["group_size"]
+        assert any(group["advantages"]) == group["accepted"]
+    ends = [e["t"] for e in events if e["type"] == "episode" and e["group"] == 0]
+    assert min(ends) < groups[0]["t"] - 0.01  # told when it ended, not with its group
+    totals = {e["name"]: e["total"] for e in events if e["type"] == "phase"}
+    assert totals["eval"] == TINY["eval_episodes"]
+
+
 def test_members_of_a_group_share_the_scene_and_nothing_else_random(whole):
     episodes = [e for e in read_events(whole / "events.jsonl") if e["type"] == "episode"]
     groups = {}
@@ -92,7 +108,8 @@ def test_an_update_can_be_kept_as_a_trace(whole):
     (path,) = (whole / "traces").glob("*.h5")  # of updates 0 and 1, every second one
     assert run(["check", str(path)]) == 0
     log = [e for e in read_events(whole / "events.jsonl") if e.get("update") == 0]
-    played = [e for e in log if e["type"] == "episode"]
+    ended = [e for e in log if e["type"] == "episode"]  # in the order in which they ended
+    played = sorted(ended, key=lambda e: e["uid"])
     with h5py.File(path) as trace:
         assert trace.attrs["kind"] == "grpo"
         assert trace["episodes/success"][:].tolist() == [e["success"] for e in played]

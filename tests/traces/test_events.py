@@ -123,6 +123,24 @@ def test_an_end_that_becomes_whole_is_read(log):
     assert len(tail.poll()) == 1
 
 
+@pytest.mark.parametrize("most", [1, 50, 120, 10_000])
+def test_a_long_log_is_read_in_parts(log, most):
+    """However little is read at once, no event is lost, and `behind` says when to go on."""
+    with EventWriter(log) as events:
+        for update in range(20):
+            events.emit("step", update=update, metrics={"a": "x" * 7 * update})
+    with log.open("ab") as file:
+        file.write(b"no json\n" * 30 + b'{"t": 1, "type": "heartbeat"}\n{"torn')
+    tail, found, polls = EventTail(log), [], 0
+    while not polls or tail.behind:
+        found += tail.poll(most)
+        polls += 1
+    assert [e.get("update") for e in found] == [*range(20), None]
+    assert (polls > 1) == (most < 10_000)
+    assert tail.poll(most) == []
+    assert tail.skipped == 30
+
+
 def test_a_replaced_or_shrunk_log_is_read_from_its_start(log):
     log.parent.mkdir(parents=True)
     log.write_bytes(GOOD * 3)

@@ -11,9 +11,11 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 
+from analysis.proportions import wilson
 from traces.errors import MissingFile, UserError
+from tui.data.fields import whole
 from tui.data.model import Episode, Run, TraceFile, in_pairs
-from tui.data.run_log import RunLog, whole
+from tui.data.run_log import RunLog
 from tui.data.trace_file import joined, read_trace, stamp
 from tui.terminal import one_line
 
@@ -45,7 +47,7 @@ class Library:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.pending = 0
-        """Traces found and not read yet."""
+        """Traces found and not read yet, and logs read in part."""
         self._logs: dict[Path, RunLog] = {}
         self._files: dict[Path, TraceFile] = {}
         self._runs: dict[str, tuple[object, Run]] = {}
@@ -57,8 +59,9 @@ class Library:
         """
         logs, found = self._search()
         self._logs = {path: self._logs.get(path) or RunLog(path) for path in logs}
+        deadline = time.monotonic() + budget_s
+        unread = self._read_logs(deadline)
         for log in self._logs.values():
-            log.poll()
             for path, seen in _existing(self._announced(log)).items():
                 if seen not in found.values():  # else the same file under another name
                     found[path] = seen
@@ -71,14 +74,24 @@ class Library:
         self._files = {path: file for path, file in self._files.items() if path in wanted}
         stale = [p for p, seen in wanted.items() if p not in self._files or self._changed(p, seen)]
         stale.sort(key=wanted.__getitem__, reverse=True)
-        deadline = time.monotonic() + budget_s
-        self.pending = len(stale)
+        self.pending = len(stale) + unread
         for path in stale:
             self._files[path] = read_trace(path, wanted[path])
             self.pending -= 1
             if time.monotonic() > deadline:
                 break
         return self._assembled(now)
+
+    def _read_logs(self, deadline: float) -> int:
+        """Go on with the logs that are known, then the newest first; returns how many are not."""
+        late = [log for log in self._logs.values() if log.behind]
+        changed = _existing(log.path for log in late)
+        late.sort(key=lambda log: changed.get(log.path, (0,)), reverse=True)
+        for log in [*(log for log in self._logs.values() if not log.behind), *late]:
+            left = deadline - time.monotonic()
+            if left > 0 or not log.behind:
+                log.poll(left)
+        return sum(log.behind for log in self._logs.values())
 
     def forget(self) -> None:
         """Read every file again at the next poll."""
@@ -89,11 +102,9 @@ class Library:
 
     def _search(self) -> tuple[list[Path], dict[Path, tuple[int, ...]]]:
         """Return the logs and the traces (with their stamps) below the roots."""
-        roots = [self.folder / name for name in ("runs", "traces")]
-        roots = [root for root in roots if root.is_dir()] or [self.folder]
         logs: list[Path] = []
         found: dict[Path, tuple[int, ...]] = {}
-        for path in (path for root in roots for path in _walk(root, DEPTH)):
+        for path in (path for root in _roots(self.folder) for path in _walk(root, DEPTH)):
             if path.name == EVENTS:
                 logs.append(path)
             else:
@@ -119,6 +130,8 @@ class Library:
                 by_id.setdefault(file.header.run_id, []).append(file)
         runs: dict[str, tuple[object, Run]] = {}
         for path, log in self._logs.items():
+            if log.last is None and log.behind:  # nothing is known of it yet
+                continue
             files = sorted(by_id.pop(log.run_id, []), key=lambda file: file.path)
             key, state = str(path.parent), log.state(now)
             signature = (log.version, log.error, state, tuple(f.stamp for f in files))
@@ -141,6 +154,17 @@ class Library:
         return entry if entry and entry[0] == signature else None
 
 
+def logs_below(folder: Path) -> list[Path]:
+    """Return the logs of the runs of a folder."""
+    found = (path for root in _roots(folder) for path in _walk(root, DEPTH))
+    return [path for path in found if path.name == EVENTS]
+
+
+def _roots(folder: Path) -> list[Path]:
+    roots = [folder / name for name in ("runs", "traces")]
+    return [root for root in roots if root.is_dir()] or [folder]
+
+
 def _walk(folder: Path, depth: int) -> Iterator[Path]:
     """Yield logs and traces, breadth limited, links to folders not followed."""
     try:
@@ -150,8 +174,13 @@ def _walk(folder: Path, depth: int) -> Iterator[Path]:
     for entry in entries:
         if entry.name == EVENTS or entry.name.endswith((".h5", ".h5.partial")):
             yield Path(entry.path)
-        elif depth and not entry.name.startswith(".") and entry.is_dir(follow_symlinks=False):
+        elif depth and not _skipped(entry.name) and entry.is_dir(follow_symlinks=False):
             yield from _walk(Path(entry.path), depth - 1)
+
+
+def _skipped(name: str) -> bool:
+    """Whether no log and no trace is in a folder of that name, which may hold many others."""
+    return name.startswith(".") or name == "checkpoints"
 
 
 def _existing(paths: Iterable[Path]) -> dict[Path, tuple[int, ...]]:
@@ -172,7 +201,7 @@ def _logged(key: str, log: RunLog, state: str, files: tuple[TraceFile, ...]) -> 
     merged = _newest([*log.episodes.values(), *(e for file in files for e in file.episodes)])
     total = whole(start.get("episodes_total"))
     tasks = tuple(dict.fromkeys(e.task for e in merged))
-    if not tasks and start.get("task_name"):
+    if start.get("task_name") and (log.training or not tasks):
         tasks = (one_line(start["task_name"]),)
     header = next((file.header for file in files if file.header), None)
     suite = start.get("suite") or (header.suite.get("name") if header else "") or ""
@@ -189,12 +218,13 @@ def _logged(key: str, log: RunLog, state: str, files: tuple[TraceFile, ...]) -> 
         conditions=_conditions([*log.planned, *(e.condition for e in merged)]),
         total=total if total >= 0 else None,
         episodes=merged,
-        **_success(merged),
+        **_success(merged, log),
         files=files,
         started=start.get("t", log.first_t if log.last else _created(files)),
         heard=heard,
-        last=log.news,
+        last=log.latest,
         trouble=log.error or log.trouble,
+        training=log.training.frozen() if log.training else None,
         folder=log.path.parent,
         config=config,
     )
@@ -247,10 +277,14 @@ def _newest(episodes: list[Episode]) -> tuple[Episode, ...]:
     return in_pairs(list(kept.values()))
 
 
-def _success(episodes: tuple[Episode, ...]) -> dict:
-    """Return success over all episodes that no error cut short, with its interval."""
-    from analysis.stats import wilson
+def _success(episodes: tuple[Episode, ...], log: RunLog | None = None) -> dict:
+    """Return success over all episodes that no error cut short, with its interval.
 
+    A training has that of its last update, a run of evaluations that of its last one.
+    """
+    said = log.success if log is not None else None
+    if said is not None and (log.training is not None or not episodes):
+        return {"success_rate": said.rate, "success_ci": said.interval}
     counted = [episode.success for episode in episodes if not episode.error]
     rate = sum(counted) / len(counted) if counted else None
     return {"success_rate": rate, "success_ci": wilson(sum(counted), len(counted))}

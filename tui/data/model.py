@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from traces.condition import BASELINE
+from tui.data.training import Training
 
 if TYPE_CHECKING:
     from traces.header import TraceHeader
@@ -114,6 +115,8 @@ class Run:
     trouble: str = ""
     """Error or alert to be read."""
     folder: Path | None = None
+    training: Training | None = None
+    """What its updates did, of a training run."""
     config: dict = field(default_factory=dict, hash=False)
 
     @property

@@ -3,15 +3,22 @@
 from __future__ import annotations
 
 import math
+import time
 from pathlib import Path
 
+from analysis.alerts import Alert
+from analysis.proportions import Proportion
 from traces.events import EventTail, run_state
+from tui.data.fields import number, whole
 from tui.data.model import Episode
+from tui.data.training_log import TrainingLog
 from tui.terminal import one_line
 from tui.wording import condition_label
 
 QUIET = ("heartbeat",)
 """Events that say only that the process lives."""
+AT_ONCE = 500_000
+"""Bytes of a log in memory at one time."""
 
 
 class RunLog:
@@ -21,6 +28,8 @@ class RunLog:
         self.path = path
         self.tail = EventTail(path)
         self.error = ""
+        self.behind = True
+        """Whether more of it was there when it was read last; True before that."""
         self._forget()
 
     def _forget(self) -> None:
@@ -31,21 +40,34 @@ class RunLog:
         self.last: dict | None = None
         self.news = ""
         self.trouble = ""
-        self.episodes: dict[tuple[str, str], Episode] = {}
+        self._episodes: dict[tuple[str, str], Episode] = {}
         self.shards: list[str] = []
+        self.training: TrainingLog | None = None
+        self.evaluation: Proportion | None = None
+        """The last one, of a run that only evaluates."""
+        self._update = -1
+        """That the episodes of a training are of; earlier ones are in traces or nowhere."""
+        self._played: list[dict] = []
+        """The events of those episodes."""
 
-    def poll(self) -> None:
-        """Read what was appended since the last call."""
-        try:
-            events = self.tail.poll()
-            self.error = ""
-        except OSError as error:
-            self.error = one_line(f"{self.path}: {error.strerror or error}")
-            return
-        if self.tail.restarted:
-            self._forget()
-        for event in events:
-            self._add(event)
+    def poll(self, budget_s: float = math.inf) -> None:
+        """Read what was appended since the last call; a long log takes several calls."""
+        deadline = time.monotonic() + budget_s
+        while True:
+            try:
+                events = self.tail.poll(AT_ONCE)
+                self.error = ""
+            except OSError as error:
+                self.error = one_line(f"{self.path}: {error.strerror or error}")
+                self.behind = False
+                return
+            if self.tail.restarted:
+                self._forget()
+            for event in events:
+                self.add(event)
+            self.behind = self.tail.behind
+            if not self.behind or time.monotonic() > deadline:
+                return
 
     def state(self, now: float) -> str:
         """Return the state of the run as `traces.events.run_state` words it."""
@@ -62,6 +84,22 @@ class RunLog:
         return str(self.start.get("run_id") or self.path.parent.name)
 
     @property
+    def episodes(self) -> dict[tuple[str, str], Episode]:
+        """Those of a recording, or of the present update of a training."""
+        played = [_episode(event, place) for place, event in enumerate(self._played)]
+        return self._episodes | {episode.key: episode for episode in played}
+
+    @property
+    def success(self) -> Proportion | None:
+        """What the run itself says last: of an update, or of an evaluation."""
+        return self.training.success if self.training else self.evaluation
+
+    @property
+    def latest(self) -> str:
+        """The last thing that happened, for people."""
+        return self.training.latest if self.training else self.news
+
+    @property
     def planned(self) -> list[str]:
         """Labels of the conditions announced."""
         found = self.start.get("conditions")
@@ -72,9 +110,10 @@ class RunLog:
             if isinstance(entry, dict)
         ]
 
-    def _add(self, event: dict) -> None:
+    def add(self, event: dict) -> list[Alert]:
+        """Fold one event; returns the alerts that follow from it and that no log holds."""
         if number(event["t"]) is None:  # a time that is no time
-            return
+            return []
         self.version += 1
         self.last = event
         if math.isnan(self.first_t):
@@ -83,9 +122,16 @@ class RunLog:
         if kind == "run_start":
             self.start, self.trouble = event, ""
             self.news = "started"
+        if self.training is None and (event.get("kind") == "grpo" or kind == "step"):
+            self.training = TrainingLog()
+        alerts = self.training.add(event) if self.training is not None else []
+        if kind == "episode" and self.training is not None:
+            if whole(event.get("update")) != self._update:
+                self._update, self._played = whole(event.get("update")), []
+            self._played.append(event)
         elif kind == "episode":
-            episode = _episode(event, len(self.episodes))
-            self.episodes[episode.key] = episode
+            episode = _episode(event, len(self._episodes))
+            self._episodes[episode.key] = episode
             outcome = "✓" if episode.success else "✗"
             self.news = f"{episode.condition} #{episode.number} {outcome}"
         elif kind == "phase":
@@ -100,29 +146,18 @@ class RunLog:
             self.news = f"{one_line(event.get('level', 'alert'))}: {one_line(said)}"
             if event.get("level") != "info":
                 self.trouble = self.news
+        elif kind == "eval":
+            self.news = "evaluated"
+            metrics = event.get("metrics")
+            rate = metrics.get("eval/success_once") if isinstance(metrics, dict) else None
+            self.evaluation = Proportion.of(number(rate), whole(event.get("n"), 0))
         elif kind == "run_end":
             why = one_line(event.get("error") or event.get("reason") or "")
             self.news = one_line(event.get("status", "finished")) + (f": {why}" if why else "")
             self.trouble = why or self.trouble
-        elif kind not in QUIET:
+        elif kind not in (*QUIET, "run_start"):
             self.news = one_line(kind)
-
-
-def number(value: object) -> float | None:
-    """Return a finite number as float, and None for anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        found = float(value)
-    except OverflowError:
-        return None
-    return found if math.isfinite(found) else None
-
-
-def whole(value: object, default: int = -1) -> int:
-    """Return a number that a column of a trace could hold, and the default for anything else."""
-    found = number(value)
-    return default if found is None or abs(found) >= 2**63 else int(found)
+        return alerts
 
 
 def _episode(event: dict, place: int) -> Episode:

@@ -59,7 +59,7 @@ class EpisodeScreen(LoadingScreen):
 
     def __init__(self, run_key: str, episode: Episode) -> None:
         super().__init__()
-        self._run_key = run_key
+        self.run_key = run_key
         self._run: Run | None = None
         self._episodes = [episode]
         """The episode, and the one beside it."""
@@ -90,7 +90,7 @@ class EpisodeScreen(LoadingScreen):
     @property
     def run_shown(self) -> Run | None:
         """The run as it was read last."""
-        self._run = self.app.run_of(self._run_key) or self._run
+        self._run = self.app.run_of(self.run_key) or self._run
         return self._run
 
     @property

@@ -1,5 +1,6 @@
 """The keys of a screen, made from its bindings."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 from textual.app import ComposeResult
@@ -22,7 +23,12 @@ def bindings_of(screen: Screen) -> list[Binding]:
 
 
 def help_lines(bindings: list[Binding]) -> list[Line]:
-    """Return one line per binding."""
+    """Return one line per binding, and one for the places together."""
+    places = [b for b in bindings if b.action.startswith("go(")]
+    if len(places) > 1:
+        names = ", ".join(b.description for b in places)
+        together = replace(places[0], key=",".join(b.key for b in places), tooltip=names)
+        bindings = [together if b is places[0] else b for b in bindings if b not in places[1:]]
     return [
         (
             (pad("  ".join(key_names(binding)), KEYS_WIDTH), "accent"),

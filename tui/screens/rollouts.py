@@ -18,6 +18,7 @@ from tui.wording import count, number, outcome, short_id, state_mark
 class RolloutsScreen(ListScreen):
     """All episodes of a run: from closed traces, and while it records from its log."""
 
+    PLACE = "rollouts"
     COLUMNS: ClassVar = (
         Column(""),
         Column("condition", least=8, most=24),
@@ -35,12 +36,20 @@ class RolloutsScreen(ListScreen):
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,l,right", "open", "open", tooltip="the episode, step by step"),
         Binding("p", "pair", "pair", tooltip="next episode of the same pair"),
-        Binding("escape,h,left", "back", "back", tooltip="clear the filter, or back to the runs"),
+        Binding("escape,h,left", "back", "back", tooltip="clear the filter, or back"),
     ]
 
-    def __init__(self, run_key: str) -> None:
+    def __init__(self, run_key: str, within: str = "", crumb: str = "") -> None:
+        """Show a run's episodes.
+
+        Args:
+            run_key: the run.
+            within: only episodes with this in their uid.
+            crumb: what those are, for the title.
+        """
         super().__init__()
-        self._run_key = run_key
+        self.run_key = run_key
+        self._within, self._crumb = within, crumb
         self._run: Run | None = None
         self._rows_of: Run | None = None
         self._rows: list[Row] = []
@@ -49,7 +58,7 @@ class RolloutsScreen(ListScreen):
     @property
     def run_shown(self) -> Run | None:
         """The run as it was read last; it outlives its files."""
-        self._run = self.app.run_of(self._run_key) or self._run
+        self._run = self.app.run_of(self.run_key) or self._run
         return self._run
 
     def hint(self) -> list[list[Span]]:
@@ -65,6 +74,9 @@ class RolloutsScreen(ListScreen):
         run = self.run_shown
         if run is None:
             return [(" Runs > gone", "")]
+        if self._crumb:
+            name, crumb = short_id(run.run_id), self._crumb
+            return [(f" Runs > {name} > ", "dim"), (crumb, "bold")]
         mark, style = state_mark(run.state)
         done = f"{run.done}/{run.total}" if run.total is not None else f"{run.done}"
         return [
@@ -80,7 +92,8 @@ class RolloutsScreen(ListScreen):
         if run is None or run is self._rows_of:
             return self._rows
         rows = []
-        for _, group in groupby(run.episodes, key=lambda e: e.pair_key or e.key):
+        chosen = [episode for episode in run.episodes if self._within in episode.uid]
+        for _, group in groupby(chosen, key=lambda e: e.pair_key or e.key):
             pair = list(group)
             base = next((e.meed_cm for e in pair if e.is_baseline), None)
             for place, episode in enumerate(pair):
@@ -123,7 +136,7 @@ class RolloutsScreen(ListScreen):
         if episode.live:
             self.query_one(KeyLine).say("its trace is not closed yet: try again a little later")
             return
-        self.app.push_screen(EpisodeScreen(self._run_key, episode), self.move_to)
+        self.app.push_screen(EpisodeScreen(self.run_key, episode), self.move_to)
 
     def move_to(self, key: object) -> None:
         """Move the cursor to the episode that was looked at last."""

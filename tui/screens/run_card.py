@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from analysis.alerts import SUCCESS
 from tui.data.model import Run
+from tui.data.training import Training
 from tui.terminal import one_line
+from tui.widgets.chart import sparkline
 from tui.widgets.lines import Span, fit, fit_tail, wrap
 from tui.wording import date, interval, number, p_value, share, size, state_mark
 
@@ -23,11 +26,34 @@ def run_card(run: Run, summary: RunSummary | None, error: str, width: int) -> Li
     lines: Lines = _identity(run, width)
     if run.trouble:
         lines += [[(text, "bad")] for text in wrap(run.trouble, width, limit=4)]
-    lines += summary_lines(summary, error, width) if run.episodes else []
+    if run.training is not None:
+        lines += training_lines(run.training, width)
+    elif run.episodes:
+        lines += summary_lines(summary, error, width)
     lines += [[(text, "")] for fact in _facts(run) for text in wrap(fact, width, limit=3)]
     lines += _files(run, width)
     if summary is not None:
         lines += [[(t, "dim")] for n in summary.notes for t in wrap(f"note: {n}", width, limit=3)]
+    return lines
+
+
+def training_lines(training: Training, width: int) -> Lines:
+    """Return what a training has reached."""
+    done = f"update {training.done}" + (f" of {training.total}" if training.total else "")
+    shares = [training.at(update, SUCCESS) for update in training.updates[-200:]]
+    lines: Lines = [[(f"{done} ", "bold"), (sparkline(shares, width - len(done) - 2), "accent")]]
+    found = [("train", training.success(training.done), None)]
+    found += [
+        (f"eval at {e.update}{f', {e.task}' if e.forgetting else ''}", e.success, e.base)
+        for e in training.evaluations[-4:]
+    ]
+    for name, success, base in found:
+        if success is not None:
+            said = f"{share(success.rate)} {interval(success.interval)} of {success.n}"
+            beside = f", base {share(base.rate)}" if base else ""
+            lines.append([(f"{name} ", "dim"), (said, ""), (beside, "dim")])
+    for alert in training.active(training.done)[:3]:
+        lines += [[(text, "warn")] for text in wrap(alert.text, width, limit=2)]
     return lines
 
 

@@ -1,5 +1,7 @@
 """The first screen: one row per run, newest first."""
 
+import math
+from collections.abc import Callable
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -10,7 +12,7 @@ from tui.screens.run_card import run_card
 from tui.terminal import one_line
 from tui.widgets.lines import Span
 from tui.widgets.table import Column, Row
-from tui.wording import age, joined_conditions, number, share, short_id, state_mark
+from tui.wording import age, compact, joined_conditions, number, share, short_id, state_mark
 
 HOW_TO_RECORD = "vla-trace record --steer fast --alpha 8"
 
@@ -18,6 +20,7 @@ HOW_TO_RECORD = "vla-trace record --steer fast --alpha 8"
 class RunsScreen(ListScreen):
     """Runs of a folder, with a preview of the one under the cursor."""
 
+    PLACE = "runs"
     COLUMNS: ClassVar = (
         Column("state"),
         Column("run", least=16, most=30),
@@ -25,15 +28,22 @@ class RunsScreen(ListScreen):
         Column("task", least=12, most=24, rank=5),
         Column("conditions", least=15, most=30),
         Column("done", right=True),
-        Column("success, all"),
+        Column("success"),
         Column("MEED cm", rank=3),
+        Column("zero%", right=True, rank=2),
+        Column("kl", right=True, rank=2),
         Column("age", right=True),
         Column("last", least=12, most=40, rank=6),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,l,right", "open", "open", tooltip="rollouts of the run"),
+        Binding("enter,l,right", "open", "open", tooltip="the training, or the rollouts"),
         Binding("escape", "clear", "clear", show=False, tooltip="clear the filter"),
     ]
+
+    @property
+    def run_key(self) -> str:
+        """Key of the run under the cursor."""
+        return self.table.row.key if self.table.row else ""
 
     def hint(self) -> list[list[Span]]:
         """Say how to get a first run."""
@@ -80,14 +90,18 @@ class RunsScreen(ListScreen):
         run = self.app.run_of(row.key)
         if run is None:
             return []
-        return run_card(run, *(self.summary_of(run) if run.episodes else (None, "")), width)
+        recorded = run.episodes and run.training is None
+        return run_card(run, *(self.summary_of(run) if recorded else (None, "")), width)
 
     def action_open(self) -> None:
         """Open the rollouts of the run."""
+        from tui.screens.live import LiveScreen
         from tui.screens.rollouts import RolloutsScreen
 
-        if self.table.row is not None:
-            self.app.push_screen(RolloutsScreen(self.table.row.key))
+        run = self.app.run_of(self.run_key)
+        if run is not None:
+            opened = LiveScreen if run.training else RolloutsScreen
+            self.app.push_screen(opened(run.key))
 
     def action_clear(self) -> None:
         """Clear the filter."""
@@ -99,24 +113,42 @@ def run_row(run: Run, now: float, full_id: bool = False) -> Row:
     task = ", ".join(run.tasks)
     where = f"{run.suite}/{task}" if run.suite and task else run.suite or task
     done = f"{run.done}/{run.total}" if run.total is not None else str(run.done)
+    if run.training is not None:
+        wanted = f"/{run.training.total}" if run.training.total else ""
+        done = f"{run.training.done}{wanted}"
     cells = (
         state_mark(run.state),
         (one_line(run.run_id) if full_id else short_id(run.run_id), ""),
         (run.kind, ""),
         (where, ""),
-        (joined_conditions(run.conditions).replace("+ baseline", "+ base"), ""),
+        (_conditions(run), ""),
         (done if run.state != "broken" else "", ""),
         (_success(run), ""),
         (_meed(run), ""),
+        (_latest(run, "rollout/frac_reward_zero_std", lambda value: f"{100 * value:.0f}"), ""),
+        (_latest(run, "train/actor/approx_kl", compact), ""),
         (age(now - run.heard), "dim"),
         (run.last, "bad" if run.trouble else "dim"),
     )
     return Row(run.key, cells)
 
 
+def _conditions(run: Run) -> str:
+    """Name the arms of a recording, the likelihood of a training."""
+    if run.training is not None:
+        return one_line(run.config.get("likelihood") or "")
+    return joined_conditions(run.conditions).replace("+ baseline", "+ base")
+
+
+def _latest(run: Run, metric: str, shown: Callable[[float], str]) -> str:
+    """A metric of the last update of a training."""
+    value = run.training.at(run.training.done, metric) if run.training else math.nan
+    return shown(value) if math.isfinite(value) else ""
+
+
 def _success(run: Run) -> str:
-    """Success of all episodes that count, with its interval."""
-    if run.success_rate is None:
+    """Success of all episodes that count, of a training's last update, with its interval."""
+    if run.success_rate is None or run.success_ci is None:
         return ""
     low, high = run.success_ci
     return f"{share(run.success_rate)} [{share(low)},{share(high)}]"

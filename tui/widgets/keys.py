@@ -12,6 +12,8 @@ NAMES = {
     "slash": "/",
     "comma": ",",
     "full_stop": ".",
+    "colon": ":",
+    "exclamation_mark": "!",
     "less_than_sign": "<",
     "greater_than_sign": ">",
     "left_square_bracket": "[",
@@ -55,6 +57,8 @@ class KeyLine(TextLines):
         self._draw()
 
     def _draw(self) -> None:
+        if not self.size.width:  # not laid out yet
+            return
         if self._message:
             self.show([(self._message,)])
             return

@@ -231,6 +231,115 @@ def recorded(folder):
     return folder
 
 
+TRAINED = "smolvla-goal-07"
+
+
+class TrainingRun:
+    """The log of a training, written as `vla-trace train` writes it."""
+
+    def __init__(self, folder, run_id=TRAINED, t=NOW - 3600, updates=60, **config):
+        config = {
+            "updates": updates,
+            "groups": 8,
+            "group_size": 8,
+            "tasks": [1],
+            "eval_every": 10,
+            "likelihood": "flow-sde",
+            "advantage": "group",
+            "traces": 0,
+        } | config
+        task = {"task_id": 1, "task_name": "push_cube_to_zone"}
+        self.log = Log(folder, run_id, t, None, kind="grpo", conditions=[], config=config, **task)
+        self.run_id = run_id
+
+    @property
+    def t(self):
+        return self.log.t
+
+    def emit(self, type, after=0.0, **fields):
+        self.log.emit(type, self.log.t + after, **fields)
+        return self
+
+    def evaluation(self, update, won, base=46):
+        self.emit("phase", name="eval", update=update, total=100)
+        metrics = {"eval/success_once": won / 100, "time/eval": 20.0}
+        if update:
+            metrics["eval/base_success_once"] = base / 100
+        fields = {"task_id": 1, "task_name": "push_cube_to_zone", "n": 100, "metrics": metrics}
+        return self.emit("eval", 20.0, update=update, **fields)
+
+    def won(self, update, group):
+        """Which of 8 succeed: none of group 1, all of group 2, more and more of the others."""
+        share = {1: 0, 2: 8}.get(group, min(7, 2 + (3 * update + 5 * group) % 5 + update // 8))
+        return [(3 * member + group) % 8 < share for member in range(8)]
+
+    def rollout(self, update, episodes=64):
+        """Play so many episodes of an update (1 is the first), first members first."""
+        u = update - 1
+        self.emit("phase", name="rollout", update=u, attempt=0, total=64)
+        for place in range(episodes):
+            member, group = divmod(place, 8)
+            success = self.won(update, group)[member]
+            self.emit(
+                "episode",
+                0.2,
+                uid=f"{self.run_id}/u{u:05d}/g{group:04d}/a00/m{member:03d}",
+                update=u,
+                group=group,
+                member=member,
+                task_id=1,
+                scene_seed=10_000 + 97 * update + group,
+                success=success,
+                n_steps=40 + 5 * group if success else 100,
+                **{"return": float(success)},
+            )
+        return self
+
+    def update(self, update, **metrics):
+        """Play an update, learn from it."""
+        self.rollout(update)
+        won = [sum(self.won(update, group)) for group in range(8)]
+        for group, n in enumerate(won):
+            judged = {"accepted": 0 < n < 8, "reason": "" if 0 < n < 8 else "the same return"}
+            fields = {"group": group, "attempt": 0, "n_members": 8, "n_success": n} | judged
+            self.emit("group", update=update - 1, **fields)
+        self.emit("phase", name="update", update=update - 1, total=400)
+        found = {
+            "env/success_once": sum(won) / 64,
+            "env/episode_len": 80.0 - update,
+            "rollout/episodes": 64,
+            "rollout/frac_reward_zero_std": sum(n in (0, 8) for n in won) / 8,
+            "time/rollout": 12.8,
+            "train/actor/ratio": 1.0 - 0.0001 * (update % 5),
+            "train/actor/first_ratio_max_abs_dev": 0.0,
+            "train/actor/approx_kl": 0.004 + 0.001 * (update % 4),
+            "train/actor/clip_fraction": 0.03 + 0.01 * (update % 3),
+            "train/actor/policy_loss": 0.2 + 0.01 * (update % 7),
+            "train/actor/grad_norm": 1.0 + 0.1 * (update % 6),
+            "train/actor/lr": min(1.0, update / 8) * 1e-4,
+            "time/actor": 18.0,
+            "time/step": 30.8,
+        } | metrics
+        return self.emit("step", 18.0, update=update, metrics=found)
+
+    def trained(self, updates):
+        """Train so many updates from nothing."""
+        self.evaluation(0, 46)
+        for update in range(1, updates + 1):
+            self.update(update)
+            if update % 10 == 0:
+                self.evaluation(update, 46 + update)
+                self.emit("checkpoint", path=f"checkpoints/{update:06d}", update=update)
+        return self
+
+
+def training(folder):
+    """A training that runs now, in the rollout of update 15; the gradient spiked in 14."""
+    run = TrainingRun(folder, t=NOW - 485).trained(13)
+    run.update(14, **{"train/actor/grad_norm": 12.5}).rollout(15, episodes=45)
+    return run.emit("heartbeat", after=NOW - run.t - 4)
+
+
 LIVE = "20261120-093900-record-77aa"
 
 
