@@ -115,7 +115,7 @@ def _one_of(kind: str, value: str, names: tuple[str, ...]) -> None:
 TRAINING_SCENES = range(10_000, 100_000)
 """scene seeds of training; evaluation lies below, behaviour cloning above"""
 
-LEARNING_RATES = {"flow-sde": 1e-4, "flow-noise": 7e-5, "gaussian": 7e-5}
+LEARNING_RATES = {"flow-sde": 1e-4, "flow-noise": 1e-4, "gaussian": 7e-5}
 """The less noise a step has, the smaller the change of its mean that the clip allows."""
 LIKELIHOODS = tuple(LEARNING_RATES)
 TRAINED = ("expert", "lora", "full")
@@ -134,7 +134,7 @@ class TrainConfig:
     """groups take them in turn, or by the curriculum"""
     policy: str = "smolvla-tabletop"
     seed: int = 0
-    updates: int = 30
+    updates: int = 60
 
     likelihood: str = "flow-sde"
     steps: int = 4
