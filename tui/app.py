@@ -38,6 +38,8 @@ class VlaApp(App[None]):
     HORIZONTAL_BREAKPOINTS: ClassVar = [(0, "-narrow"), (130, "-wide")]
     VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (22, "-tall")]
     BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("4", "neurons", show=False, tooltip="neurons of the policy, to accept and steer"),
+        Binding("5", "compare", show=False, tooltip="two runs or conditions side by side"),
         Binding("r", "reload", "reload", tooltip="read every file again"),
         Binding("question_mark", "help", "help", tooltip="show or hide these keys"),
         Binding("q", "quit", "quit", tooltip="leave; runs go on"),
@@ -106,6 +108,18 @@ class VlaApp(App[None]):
         """Read every file again."""
         self._forget = True
         self.poll()
+
+    def action_neurons(self) -> None:
+        """Show the neurons; the screen keeps its filter, its marks and its recording."""
+        from tui.screens.neurons import show_neurons
+
+        show_neurons(self)
+
+    def action_compare(self) -> None:
+        """Compare the marked runs, or the conditions of the one at hand."""
+        from tui.screens.compare import show_comparison
+
+        show_comparison(self)
 
     def action_help(self) -> None:
         """Show the keys of the screen."""
