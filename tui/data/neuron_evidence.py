@@ -31,6 +31,8 @@ class Fired:
 class Moved:
     """How one neuron differs between two policies."""
 
+    base: str
+    tuned: str
     shifts: Shifts
     """Of its site alone."""
     row: dict
@@ -62,11 +64,16 @@ def read_fired(sources: Sequence[PolicySource], layer: int, neuron: int) -> tupl
     return tuple(found)
 
 
+def in_order(one: PolicySource, other: PolicySource) -> tuple[PolicySource, PolicySource]:
+    """Return (base, tuned): a checkpoint of training is the tuned one."""
+    return (other, one) if CHECKPOINT.search(one.path) else (one, other)
+
+
 def read_shift(one: PolicySource, other: PolicySource, layer: int) -> Shifts:
-    """Compare a layer's neurons under two policies; a checkpoint of training is the tuned one."""
+    """Compare a layer's neurons under two policies."""
     from analysis.shifts import activation_shifts
 
-    base, tuned = (other, one) if CHECKPOINT.search(one.path) else (one, other)
+    base, tuned = in_order(one, other)
     with (
         open_traces(*base.paths(base.unsteered)) as before,
         open_traces(*tuned.paths(tuned.unsteered)) as after,
@@ -74,13 +81,10 @@ def read_shift(one: PolicySource, other: PolicySource, layer: int) -> Shifts:
         return activation_shifts(before, after, sites=(site_of(layer),))
 
 
-def moved(shifts: Shifts, neuron: int) -> Moved:
-    """Pick one neuron of its site.
-
-    Raises:
-        UserError: the site has no such neuron.
-    """
+def moved(shifts: Shifts, neuron: int, one: PolicySource, other: PolicySource) -> Moved | str:
+    """Pick one neuron of its site, or say that it is not there."""
     rows = shifts.neurons.filter(shifts.neurons["neuron"] == neuron)
     if rows.is_empty():
-        raise UserError("this neuron was not recorded")
-    return Moved(shifts, rows.row(0, named=True))
+        return "shift: this neuron was not recorded"
+    base, tuned = in_order(one, other)
+    return Moved(base.name, tuned.name, shifts, rows.row(0, named=True))

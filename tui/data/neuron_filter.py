@@ -49,22 +49,21 @@ class Term:
     negated: bool = False
 
 
-def parse(text: str) -> tuple[Term, ...]:
-    """Read a filter; a term that is still being typed (`layer=`) does not count yet.
+def parse(text: str) -> tuple[tuple[Term, ...], str]:
+    """Read a filter: the terms that can be read, and what is wrong with the first that cannot.
 
-    Raises:
-        UserError: there is no such field, or it takes no such value.
+    One that is still being typed (`layer=`, `concept=fa`) does not count yet.
     """
-    found = []
+    terms, trouble = [], ""
     for word in text.split():
         bang, field, operator, value = TERM.fullmatch(word).groups()
-        field = (field or "token").lower()
-        if field not in FIELDS:
-            raise UnknownName("column", field, FIELDS)
-        term = Term(field, operator or "~", value, bool(bang))
-        if value and _is_whole(term):
-            found.append(term)
-    return tuple(found)
+        term = Term((field or "token").lower(), operator or "~", value, bool(bang))
+        try:
+            if _is_whole(term):
+                terms.append(term)
+        except UserError as error:
+            trouble = trouble or str(error)
+    return tuple(terms), trouble
 
 
 def concept_of(terms: tuple[Term, ...]) -> str:
@@ -98,6 +97,10 @@ def _is_whole(term: Term) -> bool:
         asked = f"{term.field}{term.operator}{term.value}"
         return UserError(f"{asked}: expected {expected}")
 
+    if term.field not in FIELDS:
+        raise UnknownName("column", term.field, FIELDS)
+    if not term.value:
+        return False
     if term.field == "token":
         if term.operator not in ("~", "="):
             raise wrong("token~part or token=word")

@@ -138,11 +138,17 @@ def read_neurons(path: Path, sha256: str) -> Neurons:
     try:
         facts = json.loads(pl.read_parquet_metadata(path)[FACTS])
         if (facts["sha256"], facts["format"]) != (sha256, FORMAT):
-            raise UserError(f"{path} is of another version; make it again: vla-trace neurons")
+            raise UserError(
+                "this neuron table is of another version; make it again: vla-trace neurons "
+                f"({path})"
+            )
         columns = pl.read_parquet(path, columns=["layer", "neuron", "reach", "v_norm"])
         columns = columns.sort("layer", "neuron")  # costs nothing where it is so already
     except (OSError, KeyError, TypeError, ValueError, pl.exceptions.PolarsError) as error:
-        raise UserError(f"{path} cannot be read ({error}); delete it and make it again") from None
+        raise UserError(
+            "this neuron table cannot be read; delete it and make it again: vla-trace neurons "
+            f"({path}: {error})"
+        ) from None
     layer, neuron, reach, norm = (column.to_numpy() for column in columns.get_columns())
     return Neurons(facts, layer, neuron, reach, norm)
 

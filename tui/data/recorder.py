@@ -31,11 +31,12 @@ class Recorder:
     """
 
     def __init__(self, command: str, home: Path) -> None:
+        words = _words(command)
         self.command = one_line(command)
         self.began = time.monotonic()
         self._output = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         self._process = subprocess.Popen(
-            _words(command),
+            words,
             cwd=home,
             stdin=subprocess.DEVNULL,
             stdout=self._output,
@@ -68,6 +69,10 @@ class Recorder:
         """Ask it to stop, as ctrl-c in its own terminal would."""
         if self.code is None:
             os.killpg(self._process.pid, signal.SIGINT)
+
+    def close(self) -> None:
+        """Stop listening; the process goes on."""
+        self._output.close()
 
 
 def _words(command: str) -> list[str]:

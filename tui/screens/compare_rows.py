@@ -4,10 +4,11 @@ from typing import TYPE_CHECKING
 
 from tui.commands.strips import BLOCKS, strip
 from tui.commands.strips import number as significant
+from tui.screens.neuron_rows import signed
 from tui.terminal import one_line
 from tui.widgets.lines import Span, fit, pad, wrap
 from tui.widgets.table import Column, Row
-from tui.wording import interval, number, p_value, share
+from tui.wording import DESIGNS, interval, number, p_value, share
 
 if TYPE_CHECKING:
     import polars as pl
@@ -22,7 +23,7 @@ PAIRS = (
     Column("B−A, pairs", right=True),
     Column("McNemar", right=True, rank=2),
     Column("ΔMEED cm", right=True),
-    Column("n", right=True),
+    Column("pairs", right=True),
 )
 SITES = (
     Column("site", least=12, most=24),
@@ -36,6 +37,8 @@ SITES = (
 )
 SETTINGS = (Column("setting", most=34), Column("A", least=10), Column("B", least=10))
 TOP_NEURONS = 8
+LABEL = 18
+"""Cells for the name of a strip."""
 
 Lines = list[list[Span]]
 
@@ -53,7 +56,7 @@ def _pair_cells(row: "TaskPairs") -> tuple[Span, ...]:
         (_rate(row.b), ""),
         (_difference(success.difference, success.ci, _signed_share), _sure(success.ci)),
         (p_value(success.p_value).removeprefix("p "), ""),
-        (_difference(meed.mean, meed.ci, _signed), _sure(meed.ci)),
+        (_difference(meed.mean, meed.ci, signed), _sure(meed.ci)),
         (str(success.n), ""),
     )
 
@@ -73,12 +76,8 @@ def _sure(ci: tuple[float, float] | None) -> str:
     return "" if ci is not None and (ci[0] > 0 or ci[1] < 0) else "dim"
 
 
-def _signed(value: float) -> str:
-    return f"{value:+.3f}".replace("0.", ".", 1)
-
-
 def _signed_share(value: float) -> str:
-    return f"{value:+.2f}".replace("0.", ".", 1)
+    return f"{value:+.2f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:+.2f}"
 
 
 def pair_card(arms: "Arms", task: object, width: int) -> Lines:
@@ -129,7 +128,10 @@ def _site_cells(row: dict, largest: float) -> tuple[Span, ...]:
 
 def site_card(shifts: "Shifts", site: object, width: int) -> Lines:
     """Return the layers as strips, the neurons of a site that moved most, and the caveats."""
-    lines = [*layer_strips(shifts.sites, width), []]
+    n = " and ".join(map(str, sorted(set(shifts.episodes))))
+    said = f"{shifts.design}, {n} episodes: {DESIGNS[shifts.design]}"
+    lines: Lines = [[(text, "bold")] for text in wrap(said, width, 2)]
+    lines += [*layer_strips(shifts.sites, width), []]
     moved = shifts.neurons.filter(shifts.neurons["site"] == site).drop_nulls("d")
     moved = moved.sort(moved["d"].abs(), descending=True).head(TOP_NEURONS)
     if len(moved):
@@ -142,25 +144,27 @@ def site_card(shifts: "Shifts", site: object, width: int) -> Lines:
         sure = p_value(p) if p is not None else "no p"
         text = f"{row['neuron']:>5}  d {number(row['d'], 2, '+')}  {means}  {sure}"
         lines.append([(fit(text, width), "")])
-    n = " and ".join(map(str, sorted(set(shifts.episodes))))
-    lines += [[], [(fit(f"{shifts.design}, {n} episodes", width), "bold")]]
+    lines.append([])
     return lines + _notes(shifts.notes, width)
 
 
 def layer_strips(sites: "pl.DataFrame", width: int) -> Lines:
     """Return median |d| over the layers of each tower: blocks, and what they say in words."""
     largest = sites["median_d"].max() or 0.0
-    lines: Lines = [[(f"median |d| by layer; {BLOCKS[-1]} is {significant(largest)}", "dim")]]
+    lines: Lines = [[(f"median |d| by layer, {BLOCKS[-1]} being {significant(largest)}", "dim")]]
     for (tower, kind), part in sites.group_by("tower", "kind", maintain_order=True):
         part = part.sort("layer")
         values = part["median_d"].to_list()
-        wide = max(1, min(3, (width - 36) // max(1, len(values))))
+        wide = max(1, min(3, (width - LABEL - 20) // max(1, len(values))))
         blocks = "".join(block * wide for block in strip(values, largest))
+        if wide > 1 and len(lines) == 1:
+            numbers = "".join(pad(str(layer), wide) for layer in part["layer"].to_list())
+            lines.append([(f"{'layer':<{LABEL}}{numbers}", "dim")])
         words = "frozen"
         if not part["frozen"].all() and any(value is not None for value in values):
             most = max(range(len(values)), key=lambda i: values[i] or 0.0)
             words = f"most in {part['layer'][most]}: {significant(values[most])}"
-        label = pad(f"{tower} {kind}", 17)
+        label = pad(f"{tower} {kind}", LABEL)
         lines.append([(label, ""), (blocks, "accent"), (f"  {words}", "")])
     return lines
 

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     from tui.data.neuron_evidence import Fired, Moved
     from tui.data.neurons import Neurons, Spelling
 
-HIGH = 4
-"""Lines of a histogram."""
 DOSES = 8
 """Interventions that are listed."""
 
@@ -33,21 +31,20 @@ class Known:
     moved: "Moved | str"
 
 
-def neuron_card(neurons: "Neurons", row: int, mark: bool | None, known: Known, width: int) -> Lines:
-    """Return the card, most important lines first."""
-    layer, neuron = neurons.place(row)
+def neuron_card(
+    neurons: "Neurons", row: int, mark: bool | None, known: Known, size: tuple[int, int]
+) -> Lines:
+    """Return the card for some columns and lines, most important lines first."""
+    (layer, neuron), (width, height) = neurons.place(row), size
     head: list[Span] = [(f"vlm layer {layer}, neuron {neuron}", "bold")]
+    if not neurons.reach[row]:
+        head.append((fit(": reaches no action", width - 30), "warn"))
     if mark is not None:
         head.append((f"  {MARKS[mark][0]}", MARKS[mark][1]))
-    acts = (
-        "its layer can change the action" if neurons.reach[row] else "its layer reaches no action"
-    )
-    lines: Lines = [head, [(fit(acts, width), "" if neurons.reach[row] else "warn")]]
-    lines += _spelled(neurons, row, known.spelling, width)
+    lines: Lines = [head, *_spelled(neurons, row, known.spelling, width)]
     lines += [[], *_doses(neurons, row, width)]
-    lines += [[], *_fired(neurons, row, known.fired, width)]
     lines += [[], *_moved(known.moved, width)]
-    return lines
+    return [*lines, [], *_fired(neurons, row, known.fired, width, max(2, min(6, height // 8)))]
 
 
 def _spelled(neurons: "Neurons", row: int, spelling: "Spelling | str", width: int) -> Lines:
@@ -81,7 +78,7 @@ def _doses(neurons: "Neurons", row: int, width: int) -> Lines:
     if not doses:
         return _said("n/a: not steered, no recording here has it in its cluster", width)
     doses = sorted(doses, key=lambda d: (d.role != "steered", d.task, d.label, d.alpha or 0.0))
-    lines: Lines = [[(fit("steered in a cluster; ΔMEED against the baseline, cm", width), "dim")]]
+    lines: Lines = [[(fit("steered in a cluster: ΔMEED to the baseline, cm", width), "dim")]]
     for dose in doses[:DOSES]:
         lines += _dose(dose, width)
     if len(doses) > DOSES:
@@ -91,18 +88,19 @@ def _doses(neurons: "Neurons", row: int, width: int) -> Lines:
 
 def _dose(dose: "Dose", width: int) -> Lines:
     role = "" if dose.role == "steered" else f" ({dose.role} control)"
-    name = f"{dose.label}{role}, {len(dose.places)} neurons"
+    name = f"{dose.label}{role}, {len(dose.places)} neurons, success {dose.successes}/{dose.n}"
     effect: list[Span] = [
         (f"  {number(dose.delta_cm, 3, '+')} ", "bold"),
         (interval(dose.delta_ci, lambda v: number(v, 3, "+")), ""),
         (f" {dose.n_pairs} pairs ", "dim"),
         (p_value(dose.p_value), ""),
-        (f"  success {dose.successes}/{dose.n}", ""),
     ]
     return [[(fit(name, width), "accent")], effect]
 
 
-def _fired(neurons: "Neurons", row: int, fired: "tuple[Fired, ...] | str", width: int) -> Lines:
+def _fired(
+    neurons: "Neurons", row: int, fired: "tuple[Fired, ...] | str", width: int, high: int
+) -> Lines:
     if isinstance(fired, str):
         return _said(fired, width)
     lines: Lines = []
@@ -110,12 +108,12 @@ def _fired(neurons: "Neurons", row: int, fired: "tuple[Fired, ...] | str", width
         mean, p99 = number(float(neurons.mean[row]), 3), number(float(neurons.p99[row]), 3)
         lines.append([("fires ", "dim"), (fit(f"mean {mean}, p99 {p99}", width - 6), "bold")])
     everything = np.concatenate([one.values for one in fired])
-    low, high = float(everything.min()), float(everything.max())
+    least, most = float(everything.min()), float(everything.max())
     for one in fired:
         n = f"{len(one.values):,} decisions"
         lines.append([(fit(f"{one.policy}, {n}", width), "dim")])
-        lines += [[(text, "accent")] for text in histogram(one.values, low, high, width, HIGH)]
-    left, right = number(low), number(high)
+        lines += [[(text, "accent")] for text in histogram(one.values, least, most, width, high)]
+    left, right = number(least), number(most)
     gap = " " * max(1, width - len(left) - len(right))
     return [*lines, [(f"{left}{gap}{right}", "dim")]]
 
@@ -156,7 +154,7 @@ def _moved(moved: "Moved | str", width: int) -> Lines:
     sure = f"{p_value(p)} (Holm over {tested})" if p is not None else "too few for a p"
     n = " and ".join(map(str, sorted(set(shifts.episodes))))
     return [
-        [(fit(one_line(f"{shifts.base} to {shifts.tuned}"), width), "dim")],
+        [(fit(f"{moved.base} to {moved.tuned}", width), "dim")],
         *([(text, "")] for text in wrap(change, width, 2)),
         [(fit(f"{shifts.design}, {n} episodes, {sure}", width), "")],
     ]

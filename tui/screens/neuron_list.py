@@ -1,7 +1,6 @@
 """What the Neurons screen shows: the table and the card, read part by part on a thread."""
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +9,6 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.widgets import Input
 
-from traces.errors import UserError
 from tui.data.draft import EMBEDDED
 from tui.data.neuron_filter import Term, concept_of, matching, parse
 from tui.data.neuron_sources import PolicySource, policy_sources
@@ -20,7 +18,7 @@ from tui.screens.neuron_card import Known, neuron_card
 from tui.screens.neuron_rows import COLUMNS, NeuronRows, Order
 from tui.terminal import one_line
 from tui.widgets.keys import KeyLine
-from tui.widgets.lines import Span, TextLines, fit
+from tui.widgets.lines import Span, TextLines, fit, wrap
 from tui.widgets.table import Column, Row, Table
 from tui.widgets.virtual_table import VirtualTable
 
@@ -45,6 +43,8 @@ class NeuronList(ListScreen):
         self._troubles: dict[str, str] = {}
         self._order = Order()
         self._terms: tuple[Term, ...] = ()
+        self._unreadable = ""
+        """What is wrong with the filter."""
         self._shown: tuple[object, np.ndarray] = ((), np.zeros(0, int))
         self._rows: tuple[object, list[Row] | NeuronRows] = ((), [])
         self._marks: dict[str, dict[tuple[int, int], bool]] = {}
@@ -88,8 +88,7 @@ class NeuronList(ListScreen):
         if self.drawable:
             self._look_around()
             self._read_on()
-            with suppress(UserError):  # one that cannot be read leaves the table as it was
-                self._terms = parse(self.needle)
+            self._terms, self._unreadable = parse(self.needle)
             super().paint()
             self._paint_legend()
 
@@ -179,7 +178,9 @@ class NeuronList(ListScreen):
         source = self.source
         if source is not None and source.table.is_file():
             trouble = self._troubles.get("columns")
-            return [[(trouble or "reading the neuron table …", "warn" if trouble else "dim")]]
+            width = max(20, self.size.width - 4)
+            said = wrap(trouble or "reading the neuron table …", width, 4)
+            return [[(text, "warn" if trouble else "dim")] for text in said]
         policy = one_line(source.path) if source and source.path != EMBEDDED else ""
         of = f" of {source.name}" if source else ""
         command = f"vla-trace neurons {policy}".strip()
@@ -235,18 +236,13 @@ class NeuronList(ListScreen):
         legend = self.query_one("#legend", TextLines)
         said, style = LEGEND, "dim"
         neurons = self._neurons
-        trouble = next(filter(None, self._troubles.values()), "")
-        try:
-            parse(self.needle)
-        except UserError as error:
-            said, style = one_line(error), "warn"
-        else:
-            if trouble:
-                said, style = trouble, "warn"
-            elif neurons is not None and neurons.words is None:
-                said = "reading tokens …"
-            elif neurons is not None and neurons.doses is None:
-                said = "reading what steering did …"
+        trouble = self._unreadable or next(filter(None, self._troubles.values()), "")
+        if trouble:
+            said, style = one_line(trouble), "warn"
+        elif neurons is not None and neurons.words is None:
+            said = "reading tokens …"
+        elif neurons is not None and neurons.doses is None:
+            said = "reading what steering did …"
         legend.show([[(fit(f" {said}", legend.size.width), style)]] if neurons else [])
 
     def card(self, row: Row, width: int) -> list[list[Span]]:
@@ -255,7 +251,8 @@ class NeuronList(ListScreen):
             return []
         place = self._neurons.place(row.key)
         known = self._known_of(place)
-        return neuron_card(self._neurons, row.key, self.marks.get(place), known, width)
+        size = width, self.query_one("#preview").size.height
+        return neuron_card(self._neurons, row.key, self.marks.get(place), known, size)
 
     def _known_of(self, place: tuple[int, int]) -> Known:
         """Return what was read of a neuron; what was not is asked for, one after the other."""
@@ -291,16 +288,13 @@ class NeuronList(ListScreen):
             found.append(error or content)
             if content is None and not error:
                 break
-        found += ["", ""][: 3 - len(found)]
-        return Known(found[0], found[1], self._moved(found[2], neuron))
-
-    def _moved(self, shifts: object, neuron: int) -> object:
-        """Pick the neuron of its site's shifts; pass a sentence on."""
-        if isinstance(shifts, str):
-            return shifts or "shift: needs unsteered recordings of a fine-tuned policy here, too"
+        said = "reading …" if others else "shift: needs recordings of a fine-tuned policy here, too"
+        found += [said] * (3 - len(found))
+        if isinstance(found[2], str):
+            return Known(*found)
         from tui.data.neuron_evidence import moved
 
-        return moved(shifts, neuron)
+        return Known(found[0], found[1], moved(found[2], neuron, source, others[0]))
 
 
 def _sorted(values: np.ndarray, rows: np.ndarray, order: Order) -> np.ndarray:

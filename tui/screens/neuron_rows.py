@@ -25,7 +25,7 @@ COLUMNS = (
     Column("reach"),
     Column("mean", right=True, rank=6),
     Column("p99", right=True, rank=4),
-    Column("effect, cm", most=26, rank=2),
+    Column("effect, cm", rank=2),
 )
 SORTED_BY = ("", "layer", "neuron", "", "score", "norm", "reach", "mean", "p99", "effect")
 """Name by which each column is sorted; "" for those that are not."""
@@ -105,9 +105,15 @@ class NeuronRows(VirtualRows):
             "yes",
             fired,
             fired,
-            "+0.187 [+0.128, +0.221]" if neurons.steered else NOT_STEERED,
+            self._widest_effect(),
         )
         return Row(None, tuple((text, "") for text in cells))
+
+    def _widest_effect(self) -> str:
+        roles = {dose.role for dose in self._neurons.doses or ()}
+        if not roles:
+            return NOT_STEERED
+        return "+.187 [+.128,+.221]" + (" random" if roles - {"steered"} else "")
 
     def place_of(self, key: object) -> int | None:
         """Return the number of the row of a neuron, from 0; None where it is not shown."""
@@ -137,9 +143,15 @@ def effect_span(doses: "list[Dose] | None") -> Span:
     if not doses:
         return NOT_STEERED, "dim"
     dose = chosen_dose(doses)
-    sure = interval(dose.delta_ci, lambda v: number(v, 3, "+")) or f"{dose.n_pairs} pairs"
+    sure = interval(dose.delta_ci, signed).replace(" ", "") or f"{dose.n_pairs} pairs"
+    control = "" if dose.role == "steered" else f" {dose.role}"
     apart = dose.delta_ci is not None and (dose.delta_ci[0] > 0 or dose.delta_ci[1] < 0)
-    return f"{number(dose.delta_cm, 3, '+')} {sure}", "" if apart else "dim"
+    return f"{signed(dose.delta_cm)} {sure}{control}", "" if apart and not control else "dim"
+
+
+def signed(value: float) -> str:
+    """Return centimetres as "+.187": the sign always, a leading zero never."""
+    return number(value, 3, "+").replace("0.", ".", 1) if abs(value) < 1 else number(value, 3, "+")
 
 
 def _tokens(neurons: "Neurons", row: int) -> Span:

@@ -39,7 +39,7 @@ class NeuronsScreen(NeuronList):
         Binding("o", "output", "output", show=False, tooltip="what that recording says"),
         Binding("left_square_bracket", "policy(-1)", "policy", show=False, tooltip="policy before"),
         Binding("right_square_bracket", "policy(1)", "policy", show=False, tooltip="next policy"),
-        Binding("escape", "back", "back", tooltip="close the card or the filter, or go back"),
+        Binding("escape", "back", show=False, tooltip="close the card or the filter, or go back"),
     ]
 
     def __init__(self) -> None:
@@ -56,6 +56,11 @@ class NeuronsScreen(NeuronList):
         if self._recorder is not None:
             spans += [("  ", ""), *recorder_state(self._recorder)]
         return spans
+
+    def on_unmount(self) -> None:
+        """Stop listening to a recording, which goes on."""
+        if self._recorder is not None:
+            self._recorder.close()
 
     def action_card(self) -> None:
         """Show the card in place of the table, or the table again."""
@@ -182,7 +187,9 @@ class NeuronsScreen(NeuronList):
         return f"saved {one_line(path)}; R records with it"
 
     def _run(self, command: str) -> str:
-        self._recorder = Recorder(command, draft.home_of(self.app.folder))
+        recorder = Recorder(command, draft.home_of(self.app.folder))
+        self.on_unmount()
+        self._recorder = recorder
         return "recording; it goes on when you leave"
 
 
