@@ -133,8 +133,8 @@ def test_the_effect_is_that_of_its_cluster(recorded):
         assert "+.109 [+.093,+.129]" in cursor_row(pilot)  # as in the preview of the run
         await press(pilot, "enter")
         shown = text(pilot)
-        assert "fast α=8, 4 neurons" in shown
-        assert "+0.109 [+0.093, +0.129] 6 pairs p .0312  success 3/6" in shown
+        assert "fast α=8, 4 neurons, success 3/6" in shown
+        assert "+0.109 [+0.093, +0.129] 6 pairs p .0312" in shown
 
     drive(app_over(recorded), steps)
 
@@ -151,7 +151,7 @@ def test_the_card_shows_the_shift_to_the_fine_tuned_policy(recorded):
     async def steps(pilot):
         await press(pilot, "4", "enter")
         shown = text(pilot)
-        assert "smolvla-tabletop@5f3a5f3a to goal/000040@c0dec0de" not in shown  # that name is ours
+        assert "smolvla-tabletop@5f3a5f3a to goal/000040@c0dec0de" in shown
         assert "on-policy, 6 episodes" in shown
         assert "d +0." in shown
         assert "goal/000040@c0dec0de, " in shown  # its histogram

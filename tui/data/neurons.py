@@ -154,24 +154,43 @@ def read_neurons(path: Path, sha256: str) -> Neurons:
 
 
 def read_words(path: Path) -> Words:
-    """Read the top tokens and score them for every concept, layer by layer."""
+    """Read the top tokens and score them for every concept."""
     table = pl.scan_parquet(path)
     layers = table.select("layer").unique().sort("layer").collect()["layer"].to_list()
-    ids, hits, vocabulary = [], [], {}
-    columns = ("neuron", "top_ids", "top_tokens", "top_logits")
+    ids, vocabulary = [], {}
     for layer in layers:
-        part = table.filter(pl.col("layer") == layer).select(columns).sort("neuron").collect()
-        ids.append(part["top_ids"].to_numpy())
-        hits.append(all_hits(part).cast(pl.Int8))
-        spelled = part.select(pl.col("top_ids", "top_tokens").explode()).unique("top_ids")
-        vocabulary.update(spelled.iter_rows())
-    counted = pl.concat(hits)
-    scores = {}
+        part = table.filter(pl.col("layer") == layer).sort("neuron")
+        ids.append(part.select("top_ids").collect()["top_ids"].to_numpy())
+        found, first = np.unique(ids[-1], return_index=True)
+        unseen = [i not in vocabulary for i in found.tolist()]
+        if any(unseen):
+            tokens = part.select("top_tokens").collect()["top_tokens"].explode()
+            known = tokens.gather(first[unseen]).to_list()
+            vocabulary.update(zip(found[unseen].tolist(), known, strict=True))
+    small = np.uint16 if max(vocabulary, default=0) < 1 << 16 else np.int32
+    everything = np.concatenate(ids, dtype=small, casting="unsafe")
+    return Words(everything, vocabulary, _scores(everything, vocabulary))
+
+
+def _scores(ids: np.ndarray, vocabulary: dict[int, str]) -> dict[str, np.ndarray]:
+    """Return concept to (n,) hits of it less hits of its opposite.
+
+    Each token of the vocabulary is looked up once, as if it were the only one of a neuron.
+    """
+    tokens = pl.Series("top_tokens", list(vocabulary.values()), pl.String)
+    logits = pl.Series("top_logits", np.zeros(len(tokens)))
+    alone = pl.DataFrame([column.reshape((-1, 1)) for column in (tokens, logits)])
+    of_token = all_hits(alone)
+    hits = {}
     for concept in LEXICONS:
-        score = counted[f"hits_{concept}"].to_numpy()
-        opposite = opposite_of(concept)
-        scores[concept] = score - counted[f"hits_{opposite}"].to_numpy() if opposite else score
-    return Words(np.concatenate(ids), vocabulary, scores)
+        counted = np.zeros(max(vocabulary, default=-1) + 1, np.int8)
+        counted[list(vocabulary)] = of_token[f"hits_{concept}"].to_numpy()
+        hits[concept] = counted[ids].sum(axis=1, dtype=np.int8)
+    opposites = {concept: opposite_of(concept) for concept in LEXICONS}
+    return {
+        concept: score - hits[opposites[concept]] if opposites[concept] else score
+        for concept, score in hits.items()
+    }
 
 
 @dataclass(frozen=True)
