@@ -21,7 +21,7 @@ from tui.widgets.table import Column, Row
 if TYPE_CHECKING:
     from textual.app import App
 
-TABS = {"pairs": compare_rows.PAIRS, "neurons": compare_rows.SITES, "config": compare_rows.SETTINGS}
+TABS = ("pairs", "neurons", "config")
 HOW_TO_CHOOSE = "mark two runs with space in Runs, then c; or put the cursor on one that has traces"
 
 
@@ -133,7 +133,9 @@ class CompareScreen(ListScreen):
 
     def columns(self) -> Sequence[Column]:
         """Return the columns of the tab."""
-        return TABS[self._tab]
+        if self._tab == "config":
+            return compare_rows.setting_columns(self.table.size.width)
+        return compare_rows.PAIRS if self._tab == "pairs" else compare_rows.SITES
 
     def rows(self) -> list[Row]:
         """Return the rows of the tab; the same list while nothing changed."""
@@ -178,8 +180,7 @@ class CompareScreen(ListScreen):
 
     def action_tab(self, by: int) -> None:
         """Show another tab."""
-        names = list(TABS)
-        self._tab = names[(names.index(self._tab) + by) % len(names)]
+        self._tab = TABS[(TABS.index(self._tab) + by) % len(TABS)]
         self.paint()
 
     def action_arm(self, side: int) -> None:

@@ -35,8 +35,9 @@ SITES = (
     Column("found", right=True),
     Column("rows", right=True, rank=2),
 )
-SETTINGS = (Column("setting", most=34), Column("A", least=10), Column("B", least=10))
 TOP_NEURONS = 8
+NOTHING = "·"
+"""A block of no height."""
 LABEL = 18
 """Cells for the name of a strip."""
 
@@ -112,11 +113,11 @@ def site_rows(shifts: "Shifts") -> list[Row]:
 
 
 def _site_cells(row: dict, largest: float) -> tuple[Span, ...]:
-    moved = f"{strip([row['median_d']], largest)} {significant(row['median_d'])}"
+    moved = f"{_blocks([row['median_d']], largest)} {significant(row['median_d'])}"
     n = str(row["n_base"])
     return (
         (one_line(row["site"]), ""),
-        ("  frozen", "dim") if row["frozen"] else (moved, ""),
+        (f"{NOTHING} frozen", "dim") if row["frozen"] else (moved, ""),
         (significant(row["max_d"]), ""),
         (significant(row["mean_cosine"]), ""),
         (significant(row["cka"]), ""),
@@ -133,6 +134,7 @@ def site_card(shifts: "Shifts", site: object, width: int) -> Lines:
     lines: Lines = [[(text, "bold")] for text in wrap(said, width, 2)]
     lines += [*layer_strips(shifts.sites, width), []]
     moved = shifts.neurons.filter(shifts.neurons["site"] == site).drop_nulls("d")
+    moved = moved.filter(moved["d"] != 0)
     moved = moved.sort(moved["d"].abs(), descending=True).head(TOP_NEURONS)
     if len(moved):
         lines.append(
@@ -148,6 +150,10 @@ def site_card(shifts: "Shifts", site: object, width: int) -> Lines:
     return lines + _notes(shifts.notes, width)
 
 
+def _blocks(values: list[float | None], largest: float) -> str:
+    return strip(values, largest).replace(BLOCKS[0], NOTHING)
+
+
 def layer_strips(sites: "pl.DataFrame", width: int) -> Lines:
     """Return median |d| over the layers of each tower: blocks, and what they say in words."""
     largest = sites["median_d"].max() or 0.0
@@ -156,17 +162,27 @@ def layer_strips(sites: "pl.DataFrame", width: int) -> Lines:
         part = part.sort("layer")
         values = part["median_d"].to_list()
         wide = max(1, min(3, (width - LABEL - 20) // max(1, len(values))))
-        blocks = "".join(block * wide for block in strip(values, largest))
+        blocks = "".join(block * wide for block in _blocks(values, largest))
         if wide > 1 and len(lines) == 1:
             numbers = "".join(pad(str(layer), wide) for layer in part["layer"].to_list())
             lines.append([(f"{'layer':<{LABEL}}{numbers}", "dim")])
-        words = "frozen"
-        if not part["frozen"].all() and any(value is not None for value in values):
-            most = max(range(len(values)), key=lambda i: values[i] or 0.0)
+        known = [value for value in values if value is not None]
+        if part["frozen"].all():
+            words = "frozen"
+        elif not any(known):
+            words = "0 in every layer"
+        else:
+            most = values.index(max(known))
             words = f"most in {part['layer'][most]}: {significant(values[most])}"
         label = pad(f"{tower} {kind}", LABEL)
         lines.append([(label, ""), (blocks, "accent"), (f"  {words}", "")])
     return lines
+
+
+def setting_columns(room: int) -> tuple[Column, ...]:
+    """Return columns for some cells: both sides get the same."""
+    half = max(10, (room - 30) // 2)
+    return Column("setting", most=26), Column("A", most=half), Column("B", most=half)
 
 
 def setting_rows(differing: list[tuple[str, str, str]]) -> list[Row]:
