@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 import sys
 import time
@@ -436,3 +437,40 @@ def test_widget_count_stays_the_same(recorded):
         assert len(pilot.app.screen_stack) == 2
 
     drive(app_over(recorded), steps)
+
+
+def test_help_shows_every_key_page_by_page(recorded):
+    async def steps(pilot):
+        await press(pilot, "4", "question_mark")
+        lines = pilot.app.screen._lines
+        pages = [text(pilot)]
+        assert "j k: more" in pages[0]
+        await press(pilot, "j")
+        pages.append(text(pilot))
+        for line in lines:
+            assert any(line[1][0] in page for page in pages)
+        await press(pilot, "j", "j", "k", "k", "k")
+        assert text(pilot) == pages[0]
+        await press(pilot, "escape")
+        assert isinstance(pilot.app.screen, NeuronsScreen)
+
+    drive(app_over(recorded), steps)
+
+
+def test_a_table_that_is_made_anew_is_read_anew(own):
+    async def steps(pilot):
+        await press(pilot, "4")
+        await filtered(pilot, "effect>0")
+        assert pilot.app.screen.table.place[1] == 4
+        path = tables.write_table(scenes.SHA, layers=2)
+        os.utime(path, (scenes.NOW, scenes.NOW))
+        await read_again(pilot)
+        await read_again(pilot)
+        assert pilot.app.screen.table.place[1] == 4  # its effects and words are there again
+        await filtered(pilot, "quick")
+        assert pilot.app.screen.table.place[1] == 7
+        path.unlink()
+        await read_again(pilot)
+        assert "no neuron table of smolvla-tabletop@5f3a5f3a" in text(pilot)
+
+    drive(app_over(own), steps)

@@ -38,6 +38,14 @@ class PolicySource:
         return neuron_file(self.sha256)
 
     @property
+    def stamp(self) -> tuple[str, int] | None:
+        """Changes when its table does; None without one."""
+        try:
+            return self.sha256, self.table.stat().st_mtime_ns
+        except OSError:
+            return None
+
+    @property
     def unsteered(self) -> tuple[TraceFile, ...]:
         """Its recordings in which nothing was done to it."""
         return tuple(file for file in self.files if file.header.condition.role == "baseline")

@@ -73,7 +73,7 @@ def _wrapped(what: str, tokens: tuple[str, ...], width: int, limit: int) -> Line
 def _doses(neurons: "Neurons", row: int, width: int) -> Lines:
     """Dose-response of the interventions that it was in."""
     if neurons.doses is None:
-        return [[("reading what steering did …", "dim")]]
+        return [[("what steering did is not known yet", "dim")]]
     doses = neurons.steered.get(row, [])
     if not doses:
         return _said("n/a: not steered, no recording here has it in its cluster", width)

@@ -118,12 +118,12 @@ class NeuronList(ListScreen):
     def _read_on(self) -> None:
         """Read the columns part by part: what is quick comes first."""
         source = self.source
-        if source is None or not source.table.is_file():
+        table = source.stamp if source else None
+        if table is None:
             self._neurons = None
             self._taken.clear()
             return
         path, sha256 = source.table, source.sha256
-        table = sha256, path.stat().st_mtime_ns
 
         def columns() -> object:
             from tui.data.neurons import read_neurons
@@ -147,7 +147,7 @@ class NeuronList(ListScreen):
 
         stamps = tuple((file.path, file.stamp) for file in source.files)
         if (new := self._part("columns", table, columns)) is not None:
-            self._neurons = new
+            self._neurons, self._taken = new, {"columns": table}
         if self._taken.get("columns") != table or self._neurons is None:
             return
         if (new := self._part("words", table, words)) is not None:
@@ -176,7 +176,7 @@ class NeuronList(ListScreen):
         if not self.app.loaded:
             return [[("reading …", "dim")]]
         source = self.source
-        if source is not None and source.table.is_file():
+        if source is not None and source.stamp is not None:
             trouble = self._troubles.get("columns")
             width = max(20, self.size.width - 4)
             said = wrap(trouble or "reading the neuron table …", width, 4)
