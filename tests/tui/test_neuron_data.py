@@ -10,8 +10,11 @@ import pytest
 
 from analysis.neurons import concept_scores
 from traces.errors import UserError
+from traces.intervention import Intervention
 from traces.neuron_file import neuron_file, neuron_files
+from tui.data.draft import cluster, home_of, named_dose, record_command, save
 from tui.data.effects import Dose, chosen_dose
+from tui.data.model import Run
 from tui.data.neuron_filter import concept_of, matching, parse
 from tui.data.neurons import known_columns, ordered, read_neurons, read_spelling, read_words
 from tui.screens.neuron_rows import NeuronRows, Order
@@ -131,6 +134,9 @@ def test_effects_and_marks(neurons):
         ("reach~yes", "expected reach=yes|no"),
         ("concept>fast", "expected concept=NAME"),
         ("concept=quickish", "unknown concept 'quickish'"),
+        ("mark=seen", "expected mark=accepted|rejected|any|none"),
+        ("norm>much", "expected norm and a number"),
+        ("effect>nan", "expected effect and a number"),
     ],
 )
 def test_a_term_that_cannot_be_read_is_a_sentence_and_the_others_hold(text, said):
@@ -140,7 +146,7 @@ def test_a_term_that_cannot_be_read_is_a_sentence_and_the_others_hold(text, said
 
 
 def test_what_is_still_being_typed_does_not_count():
-    for text in ("layer=", "concept=", "concept=fa", "effect>", "!", "reach="):
+    for text in ("layer=", "concept=fa", "effect>-", "layer=0-", "!", "mark=acc"):
         assert parse(text) == ((), "")
     assert concept_of(parse("concept=fast")[0]) == "fast"
     assert concept_of(parse("!concept=fast")[0]) == ""
@@ -218,3 +224,41 @@ def test_no_cell_is_wider_than_the_widest_row(neurons):
 def test_the_sorted_column_bears_an_arrow():
     titles = [column.title for column in Order("effect", descending=True).columns()]
     assert titles[-1] == "effect, cm ▼" and titles[1] == "layer"
+
+
+def test_where_a_recording_is_started(tmp_path):
+    path = tmp_path / "interventions" / "x.json"
+    said = "vla-trace record --intervention"
+    assert home_of(tmp_path) == tmp_path
+    assert record_command(path, tmp_path, "", None).startswith(f"{said} interventions/x.json")
+    for name in ("traces", "arms"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "arms" / "a.h5").touch()
+    assert home_of(tmp_path) == home_of(tmp_path / "traces") == tmp_path
+    # runs/ and traces/ in arms/ would hide what is there
+    assert home_of(tmp_path / "arms") == tmp_path
+    assert record_command(path, tmp_path / "arms", "", None).endswith("--out arms --episodes 20")
+    assert "--out" not in record_command(path, tmp_path / "traces", "", None)
+
+
+def test_the_command_repeats_how_the_run_was_recorded(tmp_path):
+    run = Run("x", "x", "closed", config={"task_id": 2, "replan": 5, "suite": "tabletop"})
+    command = record_command(tmp_path / "x.json", tmp_path, "a policy", run)
+    assert command.endswith("x.json --policy 'a policy' --task 2 --replan 5 --episodes 20")
+    odd = Run("x", "x", "closed", config={"task_id": [1], "replan": None})
+    assert "--task" not in record_command(tmp_path / "x.json", tmp_path, "", odd)
+
+
+@pytest.mark.parametrize("text", ["", "name", "name eight", "8", "name nan", "name inf"])
+def test_a_name_needs_a_dose(text):
+    with pytest.raises(UserError, match="expected a name and a dose"):
+        named_dose(text)
+    assert named_dose(" quick  wrist -2.5") == ("quick wrist", -2.5)
+
+
+def test_a_saved_cluster_has_a_plain_file_name(tmp_path):
+    for name in ("../../etc/passwd", "\x1b[2J", "a b", "." * 60, "x" * 300):
+        path = save(cluster(name, 8.0, {(1, 2): True}, SHA), tmp_path)
+        assert path.parent == tmp_path / "interventions"
+        assert path.name.isascii() and path.name.isprintable() and not path.name.startswith(".")
+        assert Intervention.from_json(path.read_text()).name == name

@@ -15,6 +15,8 @@ from tui.data.model import Run
 
 ALPHA = 8.0
 FOLDER = "interventions"
+ROOTS = ("runs", "traces")
+"""Folders that `vla-trace record` makes where it is started."""
 RUN_OPTIONS = {
     "task_id": ("--task", 0),
     "suite": ("--suite", "tabletop"),
@@ -99,14 +101,26 @@ def save(intervention: Intervention, home: Path) -> Path:
 
 
 def home_of(folder: Path) -> Path:
-    """Return where `vla-trace` has to be started so that this folder shows what it makes."""
-    if any((folder / name).is_dir() for name in ("runs", "traces")):
+    """Return where `vla-trace` has to be started so that this folder shows what it makes.
+
+    A folder that holds traces itself gets no runs/ and traces/ in it: they would be shown instead.
+    """
+    if any((folder / name).is_dir() for name in ROOTS):
         return folder
-    return folder.resolve().parent if folder.resolve().name in ("runs", "traces") else folder
+    inside = folder.resolve().name in ROOTS or any(folder.glob("*.h5"))
+    return folder.resolve().parent if inside else folder
 
 
-def record_command(path: Path, home: Path, policy: str, run: Run | None) -> str:
-    """Return the command that records an intervention the way a run was recorded."""
+def record_command(path: Path, folder: Path, policy: str, run: Run | None) -> str:
+    """Return the command that records an intervention the way a run was recorded.
+
+    Args:
+        path: the intervention.
+        folder: the one that is looked at.
+        policy: name or folder of the weights.
+        run: the run it was opened from, if any.
+    """
+    home = home_of(folder)
     where = path.relative_to(home) if path.is_relative_to(home) else path
     words = ["vla-trace", "record", "--intervention", str(where)]
     if policy and policy != EMBEDDED:
@@ -115,4 +129,6 @@ def record_command(path: Path, home: Path, policy: str, run: Run | None) -> str:
         value = run.config.get(key, usual)
         if isinstance(value, int | str) and value != usual:
             words += [option, str(value)]
+    if home != folder and folder.resolve().name not in ROOTS:
+        words += ["--out", folder.resolve().name]
     return shlex.join([*words, "--episodes", "20"])

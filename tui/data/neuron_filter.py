@@ -29,7 +29,9 @@ QUALIFYING = 4
 """Score from which a neuron speaks of a concept, as for the source of a cluster."""
 
 TERM = re.compile(r"(!?)(?:(\w+)(<=|>=|[~<>=]))?(.*)", re.DOTALL)
-RANGE = re.compile(r"(\d+)-(\d+)")
+NUMBER = re.compile(r"\d+-\d*|[+-]?\d*\.?\d*", re.ASCII)
+"""Also one that is not typed to its end."""
+RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
 COMPARE = {
     "<": np.less,
     ">": np.greater,
@@ -90,7 +92,7 @@ def matching(
 
 
 def _is_whole(term: Term) -> bool:
-    """Refuse what a field cannot be compared with; False while a concept is still being typed."""
+    """Refuse what a field cannot be compared with; False while it is still being typed."""
     from analysis.lexicons import LEXICONS
 
     def wrong(expected: str) -> UserError:
@@ -112,10 +114,14 @@ def _is_whole(term: Term) -> bool:
             raise UnknownName("concept", name, LEXICONS)
         return name in LEXICONS
     elif term.field in CHOICES:
-        if term.operator != "=":
-            raise wrong(f"{term.field}={'|'.join(CHOICES[term.field])}")
-    elif term.operator == "~":
+        choices = CHOICES[term.field]
+        if term.operator != "=" or not any(c.startswith(term.value.lower()) for c in choices):
+            raise wrong(f"{term.field}={'|'.join(choices)}")
+        return term.value.lower() in choices
+    elif term.operator == "~" or not NUMBER.fullmatch(term.value):
         raise wrong(f"{term.field} and a number after one of = < > <= >=")
+    else:
+        return term.value[-1].isdigit()
     return True
 
 
@@ -129,16 +135,13 @@ def _holds(
     if term.field == "concept":
         return neurons.numbers("score", term.value.lower()) >= QUALIFYING
     if term.field == "reach":
-        return neurons.reach == (term.value.lower() in ("y", "ye", "yes"))
+        return neurons.reach == (term.value.lower() == "yes")
     if term.field == "mark":
         return _marked(neurons, term.value.lower(), marks)
     values = neurons.numbers(term.field, concept)
     if match := RANGE.fullmatch(term.value):
         return (values >= int(match[1])) & (values <= int(match[2]))
-    try:
-        return COMPARE[term.operator](values, float(term.value))
-    except ValueError:  # such as a lone minus, while it is typed
-        return np.ones(len(neurons), bool)
+    return COMPARE[term.operator](values, float(term.value))
 
 
 def _marked(neurons: Neurons, wanted: str, marks: dict[tuple[int, int], bool]) -> np.ndarray:
@@ -150,5 +153,6 @@ def _marked(neurons: Neurons, wanted: str, marks: dict[tuple[int, int], bool]) -
     return {
         "accepted": accepted,
         "rejected": any_mark & ~accepted,
+        "any": any_mark,
         "none": ~any_mark,
-    }.get(wanted, any_mark)
+    }[wanted]

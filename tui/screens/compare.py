@@ -99,14 +99,14 @@ class CompareScreen(ListScreen):
         if self.arms is None:
             return None, "" if self.app.loaded else "reading …"
         a, b = self.arms
-        if self._tab == "config":
-            return differing(a, b), ""
-        key = self._tab, a.stamp, b.stamp
-        if self._tab == "pairs":
-            known = self.load(key, lambda: read_arms(a, b))
-        else:
-            known = self.load(key, lambda: read_shifts(a, b, self._told))
-        return known or (None, f"reading … {self._progress}")
+        read = {
+            "pairs": lambda: read_arms(a, b),
+            "neurons": lambda: read_shifts(a, b, self._told),
+            "config": lambda: differing(a, b),
+        }[self._tab]
+        known = self.load((self._tab, a.name, b.name, a.stamp, b.stamp), read)
+        progress = self._progress if self._tab == "neurons" else ""
+        return known or (None, f"reading … {progress}".strip())
 
     def _told(self, site: str, done: int, total: int) -> None:
         """Pass progress from the thread that reads."""

@@ -1,5 +1,6 @@
 """What the Neurons screen shows: the table and the card, read part by part on a thread."""
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -181,9 +182,9 @@ class NeuronList(ListScreen):
             width = max(20, self.size.width - 4)
             said = wrap(trouble or "reading the neuron table …", width, 4)
             return [[(text, "warn" if trouble else "dim")] for text in said]
-        policy = one_line(source.path) if source and source.path != EMBEDDED else ""
+        policy = shlex.quote(source.path) if source and source.path != EMBEDDED else ""
         of = f" of {source.name}" if source else ""
-        command = f"vla-trace neurons {policy}".strip()
+        command = one_line(f"vla-trace neurons {policy}")
         return [[(f"no neuron table{of} yet; make it: ", "bold"), (command, "accent")]]
 
     def rows(self) -> list[Row] | NeuronRows:
@@ -193,7 +194,7 @@ class NeuronList(ListScreen):
             return []
         marked = tuple(self.marks.items())
         by_mark = marked if any(term.field == "mark" for term in self._terms) else ()
-        key = id(neurons), self._order, self._terms, by_mark
+        key = neurons, self._order, self._terms, by_mark
         if self._shown[0] != key:
             rows = matching(neurons, self._terms, self.marks)
             values = neurons.numbers(self._order.by, concept_of(self._terms))

@@ -58,9 +58,8 @@ class NeuronsScreen(NeuronList):
         return spans
 
     def on_unmount(self) -> None:
-        """Stop listening to a recording, which goes on."""
-        if self._recorder is not None:
-            self._recorder.close()
+        """Leave a recording to itself."""
+        self._stop_listening()
 
     def action_card(self) -> None:
         """Show the card in place of the table, or the table again."""
@@ -77,7 +76,7 @@ class NeuronsScreen(NeuronList):
         names = known_columns(self._neurons, SORTS)
         at = names.index(self._order.by) if self._order.by in names else -1
         name = names[(at + step) % len(names)]
-        self._order = Order(name, descending=name not in ("layer", "neuron"))
+        self._order = Order(name, descending=name != "layer")
         self.paint()
         self.table.move_to(0)
 
@@ -143,9 +142,8 @@ class NeuronsScreen(NeuronList):
         self._ask(what, f"{concept}-L{accepted[0][0]}-x{len(accepted)} {draft.ALPHA:g}")
 
     def _ask_command(self, path: "Path") -> None:
-        home = draft.home_of(self.app.folder)
         run, policy = self.app.run_of(self._under), self.source.path
-        self._ask("run", draft.record_command(path, home, policy, run))
+        self._ask("run", draft.record_command(path, self.app.folder, policy, run))
 
     def _ask(self, what: str, proposed: str) -> None:
         """Open a line to type into."""
@@ -188,9 +186,13 @@ class NeuronsScreen(NeuronList):
 
     def _run(self, command: str) -> str:
         recorder = Recorder(command, draft.home_of(self.app.folder))
-        self.on_unmount()
+        self._stop_listening()
         self._recorder = recorder
         return "recording; it goes on when you leave"
+
+    def _stop_listening(self) -> None:
+        if self._recorder is not None:
+            self._recorder.close()
 
 
 def show_neurons(app: "App") -> None:
