@@ -12,8 +12,8 @@ import numpy as np
 
 from traces.collection import TraceCollection, open_traces
 
-MOST_ROWS = 4096
-"""Decisions read of a layer, evenly spaced over all: enough for a 99th percentile."""
+BLOCKS, BLOCK_ROWS = 32, 128
+"""Of a layer with more decisions, this many spans of so many are read: enough for a percentile."""
 
 
 @dataclass(frozen=True)
@@ -43,8 +43,7 @@ def firing(paths: Iterable[Path | str]) -> Firing:
     with open_traces(*paths) as traces:
         for layer in _layers(traces):
             values = traces.activation(site_of(layer))
-            rows = np.unique(np.linspace(0, max(len(values) - 1, 0), MOST_ROWS).astype(int))
-            known = _finite_rows(values[rows[: len(values)]])
+            known = _finite_rows(np.concatenate([values[span] for span in _spans(len(values))]))
             read = max(read, len(known))
             unknown = np.full(known.shape[1], np.nan)
             mean, high = (
@@ -62,8 +61,18 @@ def values_of(paths: Iterable[Path | str], layer: int, neuron: int) -> np.ndarra
         site = traces.activation(site_of(layer))
         if neuron >= site.shape[-1]:
             return np.zeros(0)
-        found = site[:, neuron].astype(np.float64)
+        step = BLOCKS * BLOCK_ROWS
+        spans = (slice(start, start + step) for start in range(0, len(site), step))
+        found = np.concatenate([np.zeros(0), *(site[span, neuron] for span in spans)])
     return found[np.isfinite(found)]
+
+
+def _spans(n: int) -> list[slice]:
+    """Return all of n rows, or spans of them, evenly spaced from the first to the last."""
+    if n <= BLOCKS * BLOCK_ROWS:
+        return [slice(0, n)]
+    starts = np.linspace(0, n - BLOCK_ROWS, BLOCKS).astype(int).tolist()
+    return [slice(start, start + BLOCK_ROWS) for start in starts]
 
 
 def _layers(traces: TraceCollection) -> list[int]:

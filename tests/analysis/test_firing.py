@@ -25,12 +25,15 @@ def test_mean_and_percentile_of_every_row(recorded):
     assert p99 == pytest.approx(np.quantile(values, 0.99, 0))
 
 
-def test_long_recordings_are_read_evenly(recorded, monkeypatch):
+def test_of_long_recordings_spans_are_read(recorded, monkeypatch):
     path, values = recorded
-    monkeypatch.setattr(module, "MOST_ROWS", 12)
+    monkeypatch.setattr(module, "BLOCKS", 3)
+    monkeypatch.setattr(module, "BLOCK_ROWS", 10)
     found = firing([path])
-    assert found.decisions == 12
-    assert found.layers[2][0] == pytest.approx(values[np.linspace(0, 99, 12).astype(int)].mean(0))
+    assert found.decisions == 30
+    expected = np.concatenate([values[start : start + 10] for start in (0, 45, 90)])
+    assert found.layers[2][0] == pytest.approx(expected.mean(0))
+    assert values_of([path], 2, 1) == pytest.approx(values[:, 1])  # of one neuron, all
 
 
 def test_values_of_one_neuron(recorded):
