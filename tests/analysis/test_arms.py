@@ -8,7 +8,9 @@ from analysis.stats import paired_difference, paired_success
 
 def test_success_and_meed_pair_by_pair(paired):
     baseline, fast = paired
-    (row,) = compare_arms([baseline], [fast]).tasks
+    found = compare_arms([baseline], [fast])
+    (row,) = found.tasks
+    assert found.notes == ()
     assert row.task == "lift"
     assert (row.a.successes, row.a.n) == (15, 20)
     assert (row.b.successes, row.b.n) == (10, 20)
@@ -87,3 +89,14 @@ def test_what_else_differs_is_said(traces, tmp_path):
     assert any("the sampler differs, too (flow_sde in A, flow_ode in B)" in note for note in notes)
     assert any("replanning differs, too (1 in A, 5 in B)" in note for note in notes)
     assert "both the policy and the intervention differ between A and B" in notes
+
+
+def test_a_pair_counts_once_even_if_two_policies_of_an_arm_played_it(traces, tmp_path):
+    a = [
+        traces.write(tmp_path / f"a{i}.h5", [traces.episode("p0", [1.0])], sha256=f"{i}b" * 32)
+        for i in (1, 2)
+    ]
+    b = traces.write(tmp_path / "b.h5", [traces.episode("p0", [2.0])], traces.steer())
+    found = compare_arms(a, [b])
+    assert found.n_pairs == 1
+    assert "A: 2 policies are in this arm, as training has" in found.notes

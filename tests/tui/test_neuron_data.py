@@ -170,8 +170,9 @@ def test_a_list_shows_a_chosen_cluster_at_its_largest_dose_not_the_largest_effec
 
 def test_firing_finds_its_rows(neurons):
     layers = {1: (np.arange(16.0), np.arange(16.0) + 1), 2: (np.ones(40), np.ones(40))}
+    layers[0] = np.zeros(3), np.zeros(3)  # fewer than the table has
     fired = neurons.with_firing(layers, "5 decisions")
-    assert np.isnan(fired.mean[:16]).all()
+    assert np.isnan(fired.mean[:16]).tolist() == [False] * 3 + [True] * 13
     assert fired.mean[16:32].tolist() == list(range(16)) and fired.p99[31] == 16
     assert (fired.mean[32:] == 1).all()
     assert known_columns(neurons, ("norm", "mean")) == ["norm"]
@@ -203,6 +204,9 @@ def test_a_hundred_thousand_rows_are_filtered_and_sorted_as_polars_does(large):
     assert found.tolist() == by_polars.to_list()
     score = concept_scores(frame, "up")["score"]
     assert neurons.numbers("score", "up").tolist() == score.to_list()
+    by_score = ordered(neurons.numbers("score", "up"), np.arange(100_000), descending=True)
+    expected = frame.with_columns(score).sort("score", descending=True, maintain_order=True)
+    assert by_score.tolist() == expected["index"].to_list()  # nearly all are equal
     listed = NeuronRows(neurons, found, {})
     last = listed[99_999]
     assert listed.place_of(last.key) == 99_999
