@@ -156,7 +156,7 @@ def _moved(moved: "Moved | str", width: int) -> Lines:
     return [
         [(fit(f"{moved.base} to {moved.tuned}", width), "dim")],
         *([(text, "")] for text in wrap(change, width, 2)),
-        [(fit(f"{shifts.design}, {n} episodes, {sure}", width), "")],
+        *([(text, "")] for text in wrap(f"{shifts.design}, {n} episodes, {sure}", width, 2)),
     ]
 
 
