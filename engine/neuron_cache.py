@@ -8,14 +8,12 @@ import contextlib
 import json
 import os
 from dataclasses import asdict, dataclass
-from pathlib import Path
 
 import polars as pl
 
 from traces.errors import UnknownName
+from traces.neuron_file import FACTS, FORMAT, neuron_file
 
-FORMAT = 2
-FACTS = "vla-trace.neurons"
 TOKEN_NORMS = ("l2", "none")
 
 
@@ -52,7 +50,7 @@ class NeuronTable:
 
 def cached(sha256: str, variant: Variant) -> NeuronTable | None:
     """The table of these weights, if it was stored in the present layout."""
-    path = _path(sha256, variant)
+    path = neuron_file(sha256, **asdict(variant))
     try:
         facts = json.loads(pl.read_parquet_metadata(path)[FACTS])
         if {key: facts[key] for key in _key(sha256, variant)} != _key(sha256, variant):
@@ -65,7 +63,7 @@ def cached(sha256: str, variant: Variant) -> NeuronTable | None:
 def stored(rows: pl.DataFrame, sha256: str, variant: Variant, facts: dict) -> NeuronTable:
     """Store a table; where the home cannot be written, that only costs the time."""
     facts = _key(sha256, variant) | facts
-    path = _path(sha256, variant)
+    path = neuron_file(sha256, **asdict(variant))
     scratch = path.with_suffix(f".{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,10 +78,3 @@ def stored(rows: pl.DataFrame, sha256: str, variant: Variant, facts: dict) -> Ne
 
 def _key(sha256: str, variant: Variant) -> dict:
     return {"format": FORMAT, "sha256": sha256} | asdict(variant)
-
-
-def _path(sha256: str, variant: Variant) -> Path:
-    home = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    raw = "-raw" if variant.token_norm == "none" else ""
-    folded = "-folded" if variant.fold_norm else ""
-    return home / "vla-trace" / f"neurons-{sha256}{raw}{folded}.parquet"

@@ -49,13 +49,17 @@ def go_to_rollouts(app: VlaApp) -> None:
 
 
 def go_to_neurons(app: VlaApp) -> None:
-    """Say where neurons are to be had."""
-    app.say("no neurons to show; vla-trace neurons lists those of a policy")
+    """Show the neurons; the screen keeps its filter, its marks and its recording."""
+    from tui.screens.neurons import show_neurons
+
+    show_neurons(app)
 
 
 def go_to_compare(app: VlaApp) -> None:
-    """Say where comparisons are to be had."""
-    app.say("nothing to compare; vla-trace analyze FILES does it for traces")
+    """Compare the marked runs, or the conditions of the one at hand."""
+    from tui.screens.compare import show_comparison
+
+    show_comparison(app)
 
 
 PLACES: dict[str, Callable[[VlaApp], None]] = {

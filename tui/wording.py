@@ -18,6 +18,12 @@ STATES = {
 }
 """State -> glyph and style; the word itself is always shown beside the glyph."""
 
+DESIGNS = {
+    "replay": "the same inputs and noise, row by row",
+    "on-policy": "each policy's own rollouts: states differ, too",
+}
+"""What kinds of comparison of activations there are (see `analysis.shifts`)."""
+
 UNKNOWN = "–"
 LONG_AGO_S = 1e10
 """Ages beyond this (300 years) are broken clocks."""

@@ -6,6 +6,7 @@ import polars as pl
 
 from tui.commands.strips import console, number, p_value, print_rows, strip
 from tui.terminal import one_line
+from tui.wording import DESIGNS
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -13,10 +14,6 @@ if TYPE_CHECKING:
     from analysis.shifts import Shifts
     from engine.weight_diff import WeightDiff
 
-DESIGNS = {
-    "replay": "the same inputs and noise, row by row",
-    "on-policy": "each policy's own rollouts: states differ, too",
-}
 TOWERS = {"vlm": 0, "expert": 1}
 WORDS = 18
 """Characters of the top tokens shown of a value vector."""

@@ -57,7 +57,7 @@ def summarise_run(run: Run) -> RunSummary:
     notes: list[str] = []
     if files:
         try:
-            report = _analysed(tuple((file.paths, file.stamp) for file in files))
+            report = analysed(tuple((file.paths, file.stamp) for file in files))
             notes += map(one_line, report.notes)
             conditions += map(_reported, report.conditions)
         except UserError as error:
@@ -74,7 +74,7 @@ def summarise_run(run: Run) -> RunSummary:
 
 
 @lru_cache(maxsize=8)
-def _analysed(files: tuple[tuple[tuple[Path, ...], tuple[int, ...]], ...]) -> Report:
+def analysed(files: tuple[tuple[tuple[Path, ...], tuple[int, ...]], ...]) -> Report:
     """Analyse files once as long as their stamps stay the same."""
     from analysis.outcome import analyse
 

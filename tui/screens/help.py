@@ -43,21 +43,36 @@ class HelpScreen(ModalScreen[None]):
 
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("escape,enter,question_mark", "app.help", "close", tooltip="close this help"),
+        Binding("j,down,pagedown", "scroll(1)", "down", show=False, tooltip="further down"),
+        Binding("k,up,pageup", "scroll(-1)", "up", show=False, tooltip="back up"),
         Binding("q", "app.quit", "quit", tooltip="leave; runs go on"),
     ]
 
     def __init__(self, explained: Screen) -> None:
         super().__init__()
         self._lines = help_lines(bindings_of(explained))
+        self._top = 0
 
     def compose(self) -> ComposeResult:
         """Lay out one list."""
         yield TextLines(id="help")
 
     def on_mount(self) -> None:
-        """Fill the list; its height is what it holds."""
+        """Give the list the height of what it holds."""
         text = self.query_one(TextLines)
         text.styles.height = len(self._lines) + 2
         text.border_title = "keys"
-        text.border_subtitle = "esc closes"
-        text.show(self._lines)
+
+    def on_text_lines_resized(self) -> None:
+        """Show what fits."""
+        text = self.query_one(TextLines)
+        fitting = text.size.height
+        self._top = max(0, min(self._top, len(self._lines) - fitting))
+        more = len(self._lines) > fitting
+        text.border_subtitle = "j k: more   esc closes" if more else "esc closes"
+        text.show(self._lines[self._top : self._top + fitting])
+
+    def action_scroll(self, pages: int) -> None:
+        """Show the lines that did not fit."""
+        self._top += pages * self.query_one(TextLines).size.height
+        self.on_text_lines_resized()

@@ -42,12 +42,16 @@ class ListScreen(LoadingScreen):
         yield TextLines(id="title")
         yield TextLines(id="hint")
         with Container(id="body"):
-            yield Table(self.COLUMNS, id="table")
+            yield self.make_table()
             yield TextLines(id="preview")
         filter_input = Input(id="filter", placeholder="filter", compact=True, select_on_focus=False)
         filter_input.cursor_blink = False
         yield filter_input
         yield KeyLine(bindings_of(self))
+
+    def make_table(self) -> Table:
+        """Return the table to lay out."""
+        return Table(self.COLUMNS, id="table")
 
     @property
     def table(self) -> Table:
@@ -87,12 +91,13 @@ class ListScreen(LoadingScreen):
         self.set_class(bool(hint), "-hinted")
         self.query_one("#hint", TextLines).show(hint)
         rows = [] if hint else self.rows()
-        self.table.show([row for row in rows if self._kept(row)] if self.needle else rows)
+        self.table.show(self.filtered(rows) if self.needle else rows, self.columns())
         self.paint_title()
         self.paint_preview()
 
-    def _kept(self, row: Row) -> bool:
-        return self.needle in self.searched(row).casefold()
+    def filtered(self, rows: Sequence[Row]) -> Sequence[Row]:
+        """Return the rows that the filter keeps."""
+        return [row for row in rows if self.needle in self.searched(row).casefold()]
 
     def summary_of(self, run: Run) -> tuple[RunSummary | None, str]:
         """Return (summary, error); the last one known while a newer is computed."""
@@ -128,6 +133,10 @@ class ListScreen(LoadingScreen):
     def hint(self) -> list[list[Span]]:
         """Return what to say instead of a table, or nothing."""
         return []
+
+    def columns(self) -> Sequence[Column]:
+        """Return the columns of the rows."""
+        return self.COLUMNS
 
     def rows(self) -> list[Row]:
         """Return all rows."""

@@ -22,6 +22,7 @@ class RunsScreen(ListScreen):
 
     PLACE = "runs"
     COLUMNS: ClassVar = (
+        Column("mark", rank=1),
         Column("state"),
         Column("run", least=16, most=30),
         Column("kind", rank=7),
@@ -37,13 +38,30 @@ class RunsScreen(ListScreen):
     )
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("enter,l,right", "open", "open", tooltip="the training, or the rollouts"),
+        Binding("space", "mark", "mark", tooltip="mark as A, the next one as B; again: no mark"),
+        Binding(
+            "c",
+            "app.go('compare')",
+            "compare",
+            tooltip="the two marked runs, or what this one holds",
+        ),
         Binding("escape", "clear", "clear", show=False, tooltip="clear the filter"),
     ]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.marked: list[str] = []
+        """Keys of at most two runs: A and B of a comparison."""
 
     @property
     def run_key(self) -> str:
         """Key of the run under the cursor."""
         return self.table.row.key if self.table.row else ""
+
+    @property
+    def run_shown(self) -> Run | None:
+        """The run under the cursor."""
+        return self.app.run_of(self.run_key)
 
     def hint(self) -> list[list[Span]]:
         """Say how to get a first run."""
@@ -77,7 +95,11 @@ class RunsScreen(ListScreen):
         """Return one row per run."""
         now = self.app.clock()
         wide = self.has_class("-wide") and self.size.width >= 160
-        return [run_row(run, now, full_id=wide) for run in self.app.runs]
+        self.marked = [key for key in self.marked if self.app.run_of(key)]
+        letters = dict(zip(self.marked, "AB", strict=False))
+        return [
+            run_row(run, now, full_id=wide, mark=letters.get(run.key, "")) for run in self.app.runs
+        ]
 
     def searched(self, row: Row) -> str:
         """Search the full run id, policy and suite too."""
@@ -103,12 +125,20 @@ class RunsScreen(ListScreen):
             opened = LiveScreen if run.training else RolloutsScreen
             self.app.push_screen(opened(run.key))
 
+    def action_mark(self) -> None:
+        """Mark the run for Compare; a third one takes the place of the first."""
+        if self.table.row is not None:
+            key = self.run_key
+            others = [other for other in self.marked if other != key]
+            self.marked = others if key in self.marked else [*others[-1:], key]
+            self.paint()
+
     def action_clear(self) -> None:
         """Clear the filter."""
         self.clear_filter()
 
 
-def run_row(run: Run, now: float, full_id: bool = False) -> Row:
+def run_row(run: Run, now: float, full_id: bool = False, mark: str = "") -> Row:
     """Return the row of a run."""
     task = ", ".join(run.tasks)
     where = f"{run.suite}/{task}" if run.suite and task else run.suite or task
@@ -117,6 +147,7 @@ def run_row(run: Run, now: float, full_id: bool = False) -> Row:
         wanted = f"/{run.training.total}" if run.training.total else ""
         done = f"{run.training.done}{wanted}"
     cells = (
+        (mark, "mark"),
         state_mark(run.state),
         (one_line(run.run_id) if full_id else short_id(run.run_id), ""),
         (run.kind, ""),

@@ -92,21 +92,22 @@ class Table(LineWidget):
         """Number of the row under the cursor, from 1, and of all rows."""
         return (self._cursor + 1 if self._rows else 0), len(self._rows)
 
-    def show(self, rows: Sequence[Row]) -> None:
-        """Replace the rows; the cursor stays with its key, else near its place.
+    def show(self, rows: Sequence[Row], columns: Sequence[Column] | None = None) -> None:
+        """Replace the rows, and perhaps the columns; the cursor stays with its key.
 
         The same list again costs nothing, so a list must not change once it was shown.
         """
-        if rows is self._rows:
+        if rows is self._rows and columns in (None, self._columns):
             return
         old_row, old_rows, old_cursor = self.row, self._rows, self._cursor
+        old_columns, self._columns = self._columns, columns or self._columns
         self._rows = rows
-        keys = {row.key: index for index, row in enumerate(self._rows)}
-        if old_row is not None and old_row.key in keys:
-            self._cursor = keys[old_row.key]
+        if old_row is not None:
+            place = self.place_of(old_row.key)
+            self._cursor = self._cursor if place is None else place
         self._cursor = max(0, min(self._cursor, len(self._rows) - 1))
         scrolled = self._scroll()
-        laid_out = self._lay_out()
+        laid_out = self._lay_out() or self._columns != old_columns
         if scrolled or laid_out or self._cursor != old_cursor:
             self.refresh()
         else:
@@ -136,11 +137,18 @@ class Table(LineWidget):
 
     def move_to_key(self, key: object) -> bool:
         """Move the cursor to the row of that key, if there is one."""
-        for index, row in enumerate(self._rows):
-            if row.key == key:
-                self.move_to(index)
-                return True
-        return False
+        place = self.place_of(key)
+        if place is not None:
+            self.move_to(place)
+        return place is not None
+
+    def place_of(self, key: object) -> int | None:
+        """Return the number of the row with that key, from 0."""
+        return next((index for index, row in enumerate(self._rows) if row.key == key), None)
+
+    def measured(self) -> Sequence[Row]:
+        """Return the rows that widths are taken from."""
+        return self._rows
 
     @property
     def page(self) -> int:
@@ -176,7 +184,7 @@ class Table(LineWidget):
 
     def _lay_out(self) -> bool:
         old = self._widths
-        self._widths = widths(self._columns, self._rows, self.size.width - len(MARK))
+        self._widths = widths(self._columns, self.measured(), self.size.width - len(MARK))
         return self._widths != old
 
     def render_line(self, y: int) -> Strip:

@@ -42,8 +42,11 @@ def fast(alpha=8.0, name="fast"):
     )
 
 
-def record(number, steered, run_id=RUN, stochastic=True, **columns):
-    """An episode that reaches, closes the gripper, lifts; the steered one is quicker."""
+def record(number, steered, run_id=RUN, stochastic=True, moved=0.0, **columns):
+    """An episode that reaches, closes the gripper, lifts; the steered one is quicker.
+
+    `moved` is added to every activation.
+    """
     n = (48 if steered else 60) + 4 * number
     t = np.arange(n + 1) / n
     success = number % 3 != 2 if not steered else number % 2 == 0
@@ -110,7 +113,7 @@ def record(number, steered, run_id=RUN, stochastic=True, **columns):
         "token_mask": np.ones((n, W), bool),
     }
     rng = np.random.default_rng(number)
-    activations = {s.name: rng.normal(size=(n, 16)).astype(np.float32) for s in SITES}
+    activations = {s.name: rng.normal(moved, size=(n, 16)).astype(np.float32) for s in SITES}
     return EpisodeRecord(episode, steps, decisions, activations)
 
 
@@ -138,13 +141,15 @@ def write_trace(
     run_id=RUN,
     likelihood="flow_sde",
     cameras=(),
+    policy=(SHA, "models/smolvla-tabletop"),
+    created_utc="2026-11-20T09:30:00Z",
     **columns,
 ):
     """Write one closed trace; `columns` replace those of episodes/."""
     header = TraceHeader(
         run_id=run_id,
         kind="record",
-        created_utc="2026-11-20T09:30:00Z",
+        created_utc=created_utc,
         config={"task_id": 0, "episodes": 6, "seed": 0, "replan": 1, "suite": "tabletop"},
         intervention=fast() if steered is True else steered or None,
         suite={"name": "tabletop"},
@@ -156,7 +161,7 @@ def write_trace(
         language_length=W,
     )
     with TraceWriter(path, header, SITES, keep_chain=False, cameras=cameras) as writer:
-        writer.write_policy(0, 0, SHA, "models/smolvla-tabletop")
+        writer.write_policy(0, 0, *policy)
         for number in numbers:
             made = record(number, bool(steered), run_id, likelihood != "flow_ode", **columns)
             made.frames = {camera: seen(len(made.steps["t"]), steered) for camera in cameras}
