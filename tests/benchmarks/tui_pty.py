@@ -29,6 +29,8 @@ PtyTerminal = runpy.run_path(str(ROOT / "tests/tui/pty_terminal.py"))["PtyTermin
 SIZE = (140, 40)
 STEPS, RUNS, KEYS = 10_000, 5, 100
 IDLE_S, LIVE_S = 20, 30
+KEYS_OF = {"vla-tui": "[]", "wandb leet": "ws"}
+"""Two keys that change the screen; of others j and k do."""
 PAINTED = 60
 """Characters on the screen that make a first paint."""
 TICKS = os.sysconf("SC_CLK_TCK")
@@ -222,7 +224,7 @@ def main(peers: Path | None) -> None:
                 terminal.wait_for(data or painted, 60)
                 terminal.settle(1.5)
                 idle, written = watched(terminal, IDLE_S)
-                keys = key_ms(terminal, "jk" if program != "wandb leet" else "ws")
+                keys = key_ms(terminal, KEYS_OF.get(program, "jk"))
                 memory = memory_mb(terminal.pid)
             middle = statistics.median(keys) if keys else float("nan")
             late = statistics.quantiles(keys, n=20)[-1] if len(keys) > 1 else float("nan")
