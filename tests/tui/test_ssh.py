@@ -50,9 +50,8 @@ def ssh(tmp_path_factory):
     (folder / "config").write_text(CONFIG.format(port=port, folder=folder))
     if os.getuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)
-    server = subprocess.Popen(
-        [SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=(folder / "log").open("w")
-    )
+    with (folder / "log").open("w") as log:
+        server = subprocess.Popen([SSHD, "-D", "-e", "-f", str(folder / "config")], stderr=log)
     options = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "LogLevel=ERROR")
     command = ["ssh", "-tt", "-p", str(port), "-i", str(folder / "user")]
     command += [word for option in options for word in ("-o", option)]
