@@ -74,7 +74,9 @@ def train(
     learner = learner_of(config, explorer, folder)
     if not resume:
         new_run_folder(run_id)
-        (folder / "config.yaml").write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+        unfinished = folder / ".config.yaml"  # a kill leaves all of it or nothing
+        unfinished.write_text(yaml.safe_dump(_plain(asdict(config)), sort_keys=False))
+        unfinished.rename(folder / "config.yaml")
     with ExitStack() as opened:
         events = opened.enter_context(EventWriter(folder / "events.jsonl"))
         interrupted = opened.enter_context(interruptible(listen, "this update"))

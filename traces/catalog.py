@@ -134,13 +134,13 @@ def new_run_id(kind: str) -> str:
 def unused_path(folder: Path | str, stem: str, suffix: str) -> Path:
     """Return folder/stem+suffix, or the first of stem-2, stem-3, ... that is free.
 
-    A name is taken also by a `.partial` of it.
+    A name is taken also by what a kill left of a file that was to have it: `.partial`, `.new`.
     """
     folder = Path(folder)
     number = 1
     while True:
         name = f"{stem}{suffix}" if number == 1 else f"{stem}-{number}{suffix}"
         path = folder / name
-        if not path.exists() and not path.with_name(f"{name}.partial").exists():
+        if not any(path.with_name(name + ending).exists() for ending in ("", ".partial", ".new")):
             return path
         number += 1

@@ -94,5 +94,6 @@ def test_unused_path_never_collides(tmp_path):
         path.touch()
         taken.append(path.name)
     assert taken == ["fast.h5", "fast-2.h5", "fast-3.h5"]
-    (tmp_path / "slow.h5.partial").touch()
-    assert unused_path(tmp_path, "slow", ".h5").name == "slow-2.h5"
+    for left, free in (("slow.h5.partial", "slow-2.h5"), ("slow-2.h5.new", "slow-3.h5")):
+        (tmp_path / left).touch()
+        assert unused_path(tmp_path, "slow", ".h5").name == free
