@@ -1,7 +1,7 @@
 """Cells of a terminal as pixels: what pyte read back from a program, drawn with its colours.
 
-Lines, blocks and braille are drawn by hand, so that they meet at the edges of their cells; all other
-characters come from DejaVu Sans Mono, which matplotlib brings along.
+Lines, blocks and braille are drawn by hand, so that they meet at the edges of their cells; all
+other characters come from DejaVu Sans Mono, which matplotlib brings along.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Redraw the pictures of README and docs that show the program: `make pictures`.
 
-Records what the pictures show into a scratch folder: a training, the policy before and after it, and
-steered beside unsteered rollouts. Then films a tour of `vla-tui` over it: docs/pictures/tour.gif, and
-a PNG of each screen. `make pictures RUNS=FOLDER` films the runs of a folder instead; the tour looks
-for such runs, in the order in which `record` makes them.
+Records what the pictures show into a scratch folder: a training, the policy before and after it,
+and steered beside unsteered rollouts. Then films a tour of `vla-tui` over them, into
+docs/pictures/tour.gif, and writes a PNG of each screen. `make pictures RUNS=FOLDER` films the runs
+of a folder instead, which must be of these kinds and in this order.
 """
 
 import os

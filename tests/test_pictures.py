@@ -34,8 +34,10 @@ def test_a_cell_has_the_colours_of_the_buffer():
 
 @pytest.mark.parametrize(
     ("character", "share"),
-    [("█", 1), ("▀", 0.5), ("▄", 0.5), ("▂", 0.25), ("▌", 4 / 9), ("▐", 5 / 9), ("░", 0.25)]
-    + [(" ", 0), ("⠀", 0), ("⣿", 8 * 9 / 162), ("▚", 0.5), ("▙", 1 - 5 / 18)],
+    [
+        *(("█", 1), ("▀", 0.5), ("▄", 0.5), ("▂", 0.25), ("▌", 4 / 9), ("▐", 5 / 9), ("░", 0.25)),
+        *((" ", 0), ("⠀", 0), ("⣿", 8 * 9 / 162), ("▚", 0.5), ("▙", 1 - 5 / 18)),
+    ],
 )
 def test_blocks_and_dots_cover_their_share_of_a_cell(character, share):
     assert coverage(character, False).mean() == pytest.approx(share, abs=0.03)
