@@ -21,7 +21,7 @@ BIN = Path(sys.executable).parent
 TRAIN = "train --updates 3 --groups 2 --eval-episodes 8 --checkpoint-every 3 --name grpo"
 PUSH = "record --task 1 --replan 10 --steps 4 --episodes 8 --keep frames --name"
 TUNED = "--policy runs/grpo/checkpoints/000003/pretrained_model"
-STEER = "record --steer fast --alpha 8 --replan 5 --episodes 6 --keep frames --name steer-fast"
+STEER = "record --steer fast --alpha 8 --episodes 6 --keep frames --name steer-fast"
 COMMANDS = (TRAIN, f"{PUSH} push-base", f"{PUSH} push-tuned {TUNED}", STEER, "neurons")
 
 

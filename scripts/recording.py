@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 import runpy
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,8 @@ PROGRAM = [str(Path(sys.executable).with_name("vla-tui"))]
 SIZE = (104, 30)
 STILL_SIZES = ((140, 40), (80, 24))
 ESC, ENTER = "\x1b", "\r"
+UNREADY = re.compile(r"(computing|reading) .*…")
+"""What screens say while a thread works for them."""
 PRINTED = {ESC: "esc", ENTER: "enter", " ": "space"}
 
 
@@ -40,6 +43,17 @@ class Moment:
     """Name of the picture of this moment in docs/pictures."""
 
 
+@dataclass(frozen=True)
+class Shot:
+    """A picture of the terminal, the keys that led to it, and what it shows."""
+
+    picture: np.ndarray
+    keys: str
+    says: str
+    seconds: float
+    still: str = ""
+
+
 TOUR = (
     Moment("", "every run here, with intervals", "finished", 1.6, still="runs"),
     Moment("2", "a training: success, groups, optimiser", "optimiser", 1.8, still="live"),
@@ -49,40 +63,38 @@ TOUR = (
     Moment(ENTER, "rollouts: steered, told, random, baseline", "pair", 1.2, still="rollouts"),
     Moment("jj", "one that was steered", each=0.2, seconds=0.6),
     Moment(ENTER, "an episode, with what the policy saw", "image", 1.2),
-    Moment("b", "beside its pair: same scene, same noise", "parted", 1.0),
+    Moment("b", "beside its control: same scene, same noise", "parted", 1.0),
     Moment("n", "where the two hands part", seconds=1.2),
-    Moment("l" * 10, "one cursor for both", each=0.12, seconds=1.2, still="episode"),
+    Moment("l" * 7, "one cursor for both", each=0.15, seconds=1.2, still="episode"),
     Moment("4", "neurons, in words", "top tokens", 1.2),
-    Moment("/concept=fast" + ENTER, "those that speak of fast", "filter: concept=fast", 0.8, 0.06),
+    Moment("/concept=fast" + ENTER, "those that speak of fast", "filter: concept=fast", 1.2),
     Moment("s", "by what steering them did", seconds=1.4, still="neurons"),
     Moment(ENTER, "a neuron: tokens, doses, shift, activations", seconds=1.8),
-    Moment(ESC + "1gjj k c", "base and fine-tuned, pair by pair", "McNemar", 1.6, 0.15),
-    Moment("]", "which neurons moved, layer by layer", "most in", 2.0, still="compare"),
+    Moment(ESC + "1gjj k c", "base and fine-tuned, pair by pair", "[pairs]", 1.6, 0.15),
+    Moment("]", "which neurons moved, layer by layer", "median |d|", 2.0, still="compare"),
 )
 
 
 def pressed(keys: str) -> str:
     """Return keys as printed on a keyboard."""
-    return " ".join(PRINTED.get(key, key) for key in keys)
+    return " ".join("".join(f" {PRINTED[k]} " if k in PRINTED else k for k in keys).split())
 
 
-def watched(folder: Path, size: tuple[int, int]) -> Iterator[tuple[Moment, bool, np.ndarray, str]]:
-    """Walk through the tour; yield each moment, whether it is its last picture, and the picture.
-
-    Typing is slower than in a film: the program gets every key alone and rests after it.
-    """
+def watched(folder: Path, size: tuple[int, int]) -> Iterator[Shot]:
+    """Walk through the tour and yield what is seen; the program may take its time for every key."""
     with PtyTerminal(PROGRAM, *size, cwd=folder) as terminal:
         for moment in TOUR:
-            for i, key in enumerate(moment.keys or [""]):
-                last = i + 1 >= len(moment.keys)
-                if key:
-                    terminal.press(key)
-                if last and moment.wait:
-                    terminal.wait_for(moment.wait)
-                if last:
-                    terminal.settle(1.5)
-                if last or moment.each:
-                    yield moment, last, draw(terminal.screen), pressed(key)
+            for key in moment.keys[:-1]:
+                terminal.press(key)
+                if moment.each:
+                    yield Shot(draw(terminal.screen), pressed(key), moment.says, moment.each)
+            if moment.keys:
+                terminal.press(moment.keys[-1])
+            terminal.wait_for(moment.wait)
+            terminal.wait_for(lambda text: not UNREADY.search(text), 120)
+            terminal.settle(1.5)
+            keys = pressed(moment.keys[-1:] if moment.each else moment.keys)
+            yield Shot(draw(terminal.screen), keys, moment.says, moment.seconds, moment.still)
 
 
 def caption(keys: str, says: str) -> np.ndarray:
@@ -96,10 +108,10 @@ def caption(keys: str, says: str) -> np.ndarray:
 def tour(folder: Path, path: Path) -> None:
     """Film the tour over the runs of a folder into one gif."""
     frames, milliseconds = [], []
-    for moment, last, picture, key in watched(folder, SIZE):
-        gap = np.full((HEIGHT // 2, picture.shape[1], 3), int(PAPER[:2], 16), np.uint8)
-        frames.append(np.vstack([picture, gap, caption(key, moment.says), gap]))
-        milliseconds.append(round(1000 * (moment.seconds if last else moment.each)))
+    for shot in watched(folder, SIZE):
+        gap = np.full((HEIGHT // 2, shot.picture.shape[1], 3), int(PAPER[:2], 16), np.uint8)
+        frames.append(np.vstack([shot.picture, gap, caption(shot.keys, shot.says), gap]))
+        milliseconds.append(round(1000 * shot.seconds))
     write_gif(frames, milliseconds, path)
 
 
@@ -117,7 +129,7 @@ def write_gif(frames: list[np.ndarray], milliseconds: list[int], path: Path) -> 
 def stills(folder: Path, pictures: Path) -> None:
     """Write a PNG of each screen, in a wide and in the smallest window."""
     for columns, rows in STILL_SIZES:
-        for moment, last, picture, _ in watched(folder, (columns, rows)):
-            if last and moment.still:
-                image = Image.fromarray(picture).quantize(256, dither=Image.Dither.NONE)
-                image.save(pictures / f"{moment.still}-{columns}x{rows}.png", optimize=True)
+        for shot in watched(folder, (columns, rows)):
+            if shot.still:
+                image = Image.fromarray(shot.picture).quantize(256, dither=Image.Dither.NONE)
+                image.save(pictures / f"{shot.still}-{columns}x{rows}.png", optimize=True)
