@@ -3,7 +3,8 @@
 Records what the pictures show into a scratch folder: a training, the policy before and after it,
 and steered beside unsteered rollouts. Then films a tour of `vla-tui` over them, into
 docs/pictures/tour.gif, and writes a PNG of each screen. `make pictures RUNS=FOLDER` films the runs
-of a folder instead, which must be of these kinds and in this order.
+of a folder instead, which must be of these kinds and in this order. Those in the repository show
+a training of 60 updates.
 """
 
 import os
