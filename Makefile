@@ -49,8 +49,8 @@ fuzz: setup  ## 5,000 damaged traces through every reader; the property tests, t
 	$(RUN)python tests/fuzz
 	$(RUN)pytest tests/traces tests/analysis --hypothesis-profile=long
 
-pictures: setup  ## record anew and redraw the pictures of the README
-	$(RUN)python -P scripts/pictures.py
+pictures: setup  ## record anew, film vla-tui over it, redraw its pictures (RUNS=FOLDER: of runs that are there)
+	$(RUN)python scripts/pictures.py $(RUNS)
 
 recorded: setup  ## record the run that the golden screens are drawn from
 	$(RUN)python -P scripts/recorded.py

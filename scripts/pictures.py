@@ -1,24 +1,29 @@
-"""Redraw the pictures of README and docs from runs that this checkout records: `make pictures`.
+"""Redraw the pictures of README and docs that show the program: `make pictures`.
 
-Records the README's commands into a scratch folder, opens `vla-tui` on it, and saves what a person
-would see: docs/pictures/runs.svg, rollouts.svg, episode.svg, and tasks.png. With the folder of a
-training as its argument it draws live.svg alone, from its log.
+Records what the pictures show into a scratch folder: a training, the policy before and after it,
+and steered beside unsteered rollouts. Then films a tour of `vla-tui` over them, into
+docs/pictures/tour.gif, and writes a PNG of each screen. `make pictures RUNS=FOLDER` films the runs
+of a folder instead, which must be of these kinds and in this order. Those in the repository show
+a training of 60 updates.
 """
 
-import asyncio
 import os
-import re
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
-import imageio.v3 as iio
 import numpy as np
+from PIL import Image
+from recording import stills, tour
 
 PICTURES = Path(__file__).parents[1] / "docs" / "pictures"
 BIN = Path(sys.executable).parent
-SIZE = (110, 32)
+TRAIN = "train --updates 3 --groups 2 --eval-episodes 8 --checkpoint-every 3 --name grpo"
+PUSH = "record --task 1 --replan 10 --steps 4 --episodes 8 --keep frames --name"
+TUNED = "--policy runs/grpo/checkpoints/000003/pretrained_model"
+STEER = "record --steer fast --alpha 8 --episodes 6 --keep frames --name steer-fast"
+COMMANDS = (TRAIN, f"{PUSH} push-base", f"{PUSH} push-tuned {TUNED}", STEER, "neurons")
 
 
 def task_frames() -> np.ndarray:
@@ -40,54 +45,26 @@ def task_frames() -> np.ndarray:
     return np.hstack(columns)
 
 
-async def screens(folder: Path) -> dict[str, str]:
-    """SVG of each screen, driven by keys as a person would."""
-    from tui.app import make_app
-
-    app, shots = make_app(folder), {}
-    async with app.run_test(size=SIZE) as pilot:
-        for name, keys in (
-            ("runs", ()),
-            ("rollouts", ("enter",)),
-            ("episode", ("enter", *"llllllll")),
-        ):
-            await pilot.press(*keys)
-            await pilot.pause(1.5)
-            shots[name] = app.export_screenshot(title="vla-tui")
-    return shots
-
-
-async def live(folder: Path) -> str:
-    """SVG of the Live screen of a training, in the middle of its log."""
-    from tui.app import make_app
-
-    app = make_app(folder)
-    async with app.run_test(size=(130, 36)) as pilot:
-        await pilot.pause(3)
-        await pilot.press("2", *["left_square_bracket"] * 3)
-        await pilot.pause(1)
-        return app.export_screenshot(title="vla-tui")
-
-
-def without_web_fonts(svg: str) -> str:
-    """Drop the font downloads, so that the picture needs no network."""
-    return re.sub(r"@font-face \{.*?\}", "", svg, flags=re.DOTALL)
+def record(folder: Path) -> None:
+    """Record the runs of the tour; some minutes."""
+    for command in COMMANDS:
+        quiet = subprocess.DEVNULL if command == "neurons" else None
+        subprocess.run([BIN / "vla-trace", *command.split()], cwd=folder, check=True, stdout=quiet)
 
 
 def main() -> None:
-    """Record, open, save."""
+    """Record, film, draw."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    if len(sys.argv) > 1:
-        svg = asyncio.run(live(Path(sys.argv[1])))
-        (PICTURES / "live.svg").write_text(without_web_fonts(svg))
-        return
-    iio.imwrite(PICTURES / "tasks.png", task_frames())
     with tempfile.TemporaryDirectory() as scratch:
-        os.chdir(scratch)
-        for arguments in (["--steer", "fast", "--alpha", "8"], ["--steer", "slow", "--alpha", "4"]):
-            subprocess.run([BIN / "vla-trace", "record", *arguments], check=True)
-        for name, svg in asyncio.run(screens(Path())).items():
-            (PICTURES / f"{name}.svg").write_text(without_web_fonts(svg))
+        os.environ["XDG_CACHE_HOME"] = f"{scratch}/cache"  # no neuron tables of other policies
+        folder = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(scratch)
+        if len(sys.argv) > 1:
+            subprocess.run([BIN / "vla-trace", "neurons"], check=True, stdout=subprocess.DEVNULL)
+        else:
+            Image.fromarray(task_frames()).save(PICTURES / "tasks.png", optimize=True)
+            record(folder)
+        tour(folder, PICTURES / "tour.gif")
+        stills(folder, PICTURES)
 
 
 if __name__ == "__main__":
