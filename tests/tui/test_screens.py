@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
+from textual import events
 
 from tui.app import make_app
 from tui.screens.episode import EpisodeScreen
@@ -316,6 +317,21 @@ def test_a_shard_outside_the_folder_is_found_through_the_log(here, tmp_path):
         assert pilot.app.screen.table.place == (1, 6)
 
     drive(app_over(here), steps)
+
+
+def test_keys_that_follow_the_filter_at_once_are_no_commands(recorded):
+    """On a slow line they arrive together: none of them may move, mark or leave."""
+
+    async def steps(pilot):
+        await press(pilot, "enter")
+        before = cursor_row(pilot)
+        for key in "/jq4":
+            pilot.app.post_message(events.Key("slash" if key == "/" else key, key))
+        await driver.settle(pilot)
+        assert isinstance(pilot.app.screen, RolloutsScreen)
+        assert cursor_row(pilot) == before
+
+    drive(app_over(recorded), steps)
 
 
 # Episode

@@ -47,7 +47,7 @@ class EpisodeScreen(LoadingScreen):
         Binding("G,end", "to(1)", "end", show=False, tooltip="last step"),
         Binding("space", "play", "play", tooltip="play from here, or stop"),
         Binding("p", "pair", "pair", tooltip="the paired episode, at the same step"),
-        Binding("b", "beside", "beside", tooltip="its pair beside it, one cursor for both"),
+        Binding("b", "beside", "beside", tooltip="its baseline or pair beside it, one cursor"),
         Binding("n", "parted", "parted", show=False, tooltip="where the two hands part"),
         Binding("w", "camera", "camera", show=False, tooltip="next camera, then the height"),
         Binding("a", "inside", "inside", tooltip="neurons of the next recorded site"),
@@ -285,10 +285,13 @@ class EpisodeScreen(LoadingScreen):
         """Do not play under another screen."""
         self._stop()
 
-    def _partner(self) -> Episode | None:
-        """Return the next episode of the pair, or say why there is none to be shown."""
+    def _partner(self, *, baseline: bool = False) -> Episode | None:
+        """Return the next episode of the pair or its baseline, or say why neither is shown."""
         run = self.run_shown
         partner = run.next_of_pair(self._episode) if run else None
+        if baseline and run:
+            others = run.partner(self._episode)
+            partner = next((one for one in others if one.is_baseline), partner)
         if partner is None:
             self.query_one(KeyLine).say("no other episode has its pair key")
         elif partner.live:
@@ -307,7 +310,7 @@ class EpisodeScreen(LoadingScreen):
         """Show the pair beside the episode, or the episode alone again."""
         if len(self._episodes) > 1:
             self._open(self._episode)
-        elif partner := self._partner():
+        elif partner := self._partner(baseline=True):
             self._open(self._episode, partner)
 
     def action_parted(self) -> None:
@@ -394,4 +397,6 @@ def _ranges(paths_cm: list[np.ndarray]) -> tuple[tuple[float, float], tuple[floa
 
 def _extent(values: np.ndarray) -> str:
     known = values[np.isfinite(values)]
-    return f"{known.min():.0f}…{known.max():.0f}" if len(known) else "unknown"
+    if not len(known):
+        return "unknown"
+    return "…".join(f"{round(end) + 0.0:.0f}" for end in (known.min(), known.max()))  # no -0

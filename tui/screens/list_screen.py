@@ -170,7 +170,8 @@ class ListScreen(LoadingScreen):
         """Let the user type a filter."""
         widget = self.query_one("#filter", Input)
         widget.add_class("-open")
-        widget.focus()
+        widget.styles.display = "block"  # now: keys that follow at once are no commands
+        self.set_focus(widget)
 
     def on_input_changed(self) -> None:
         """Filter while it is typed."""
@@ -181,7 +182,9 @@ class ListScreen(LoadingScreen):
         self._close_filter()
 
     def _close_filter(self) -> None:
-        self.query_one("#filter", Input).remove_class("-open")
+        widget = self.query_one("#filter", Input)
+        widget.remove_class("-open")
+        widget.styles.display = "none"
         self.set_focus(None)
 
     def clear_filter(self) -> bool:
