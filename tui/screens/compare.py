@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Input
@@ -14,7 +14,7 @@ from tui.screens import compare_rows
 from tui.screens.help import bindings_of
 from tui.screens.list_screen import ListScreen
 from tui.terminal import one_line
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, fit
 from tui.widgets.table import Column, Row
 
@@ -30,12 +30,12 @@ class CompareScreen(ListScreen):
 
     PLACE = "compare"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right_square_bracket", "tab(1)", "next tab", tooltip="pairs, neurons, config"),
-        Binding("left_square_bracket", "tab(-1)", "tab", show=False, tooltip="the tab before"),
-        Binding("a", "arm(0)", "other A", tooltip="next condition as A, the base"),
-        Binding("b", "arm(1)", "other B", tooltip="next condition as B"),
-        Binding("o", "swap", "swap", tooltip="A becomes B, and B becomes A"),
-        Binding("escape", "back", "back", tooltip="clear the filter, or go back"),
+        key("compare.tab-next", "]", "tab(1)", "next tab", "pairs, neurons, config"),
+        key("compare.tab-before", "[", "tab(-1)", "tab", "the tab before", show=False),
+        key("compare.other-a", "a", "arm(0)", "other A", "next condition as A, the base"),
+        key("compare.other-b", "b", "arm(1)", "other B", "next condition as B"),
+        key("compare.swap", "o", "swap", "swap", "A becomes B, and B becomes A"),
+        key("compare.back", "escape", "back", "back", "clear the filter, or go back"),
     ]
 
     class Progress(Message):

@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.timer import Timer
 
@@ -23,14 +23,12 @@ from tui.screens.episode_tracks import (
 from tui.screens.help import bindings_of
 from tui.screens.loading import LoadingScreen
 from tui.widgets.frame import Frame
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, fit
 from tui.widgets.plot import Plot
 from tui.widgets.tracks import Tracks
 from tui.wording import count, number, outcome, short_id
 
-PLAYED_HZ = 5.0
-"""Pictures a second while it plays: what a slow line bears."""
 CONTROL_HZ = 20
 
 
@@ -39,22 +37,22 @@ class EpisodeScreen(LoadingScreen):
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("h,left,comma", "step(-1)", "-1", tooltip="one step back"),
-        Binding("l,right,full_stop", "step(1)", "+1", tooltip="one step on"),
-        Binding("less_than_sign", "step(-10)", "-10", show=False, tooltip="ten steps back"),
-        Binding("greater_than_sign", "step(10)", "+10", show=False, tooltip="ten steps on"),
-        Binding("g,home", "to(0)", "start", show=False, tooltip="first step"),
-        Binding("G,end", "to(1)", "end", show=False, tooltip="last step"),
-        Binding("space", "play", "play", tooltip="play from here, or stop"),
-        Binding("p", "pair", "pair", tooltip="the paired episode, at the same step"),
-        Binding("b", "beside", "beside", tooltip="its baseline or pair beside it, one cursor"),
-        Binding("n", "parted", "parted", show=False, tooltip="where the two hands part"),
-        Binding("w", "camera", "camera", show=False, tooltip="next camera, then the height"),
-        Binding("a", "inside", "inside", tooltip="neurons of the next recorded site"),
-        Binding("z", "zoom", "zoom", show=False, tooltip="pictures and paths large, or not"),
-        Binding("left_square_bracket,k,up", "episode(-1)", "prev", tooltip="previous episode"),
-        Binding("right_square_bracket,j,down", "episode(1)", "next", tooltip="next episode"),
-        Binding("escape", "back", "back", tooltip="back to the rollouts"),
+        key("episode.step-back", "h,left,comma", "step(-1)", "-1", "one step back"),
+        key("episode.step-on", "l,right,.", "step(1)", "+1", "one step on"),
+        key("episode.ten-back", "<", "step(-10)", "-10", "ten steps back", show=False),
+        key("episode.ten-on", ">", "step(10)", "+10", "ten steps on", show=False),
+        key("episode.start", "g,home", "to(0)", "start", "first step", show=False),
+        key("episode.end", "G,end", "to(1)", "end", "last step", show=False),
+        key("episode.play", "space", "play", "play", "play from here, or stop"),
+        key("episode.pair", "p", "pair", "pair", "the paired episode, at the same step"),
+        key("episode.beside", "b", "beside", "beside", "its baseline or pair beside it, one cursor"),
+        key("episode.parted", "n", "parted", "parted", "where the two hands part", show=False),
+        key("episode.camera", "w", "camera", "camera", "next camera, then the height", show=False),
+        key("episode.inside", "a", "inside", "inside", "neurons of the next recorded site"),
+        key("episode.zoom", "z", "zoom", "zoom", "pictures and paths large, or not", show=False),
+        key("episode.previous", "[,k,up", "episode(-1)", "prev", "previous episode"),
+        key("episode.next", "],j,down", "episode(1)", "next", "next episode"),
+        key("episode.back", "escape", "back", "back", "back to the rollouts"),
     ]
 
     def __init__(self, run_key: str, episode: Episode) -> None:
@@ -79,8 +77,9 @@ class EpisodeScreen(LoadingScreen):
         yield TextLines(id="facts")
         with Container(id="body"):
             with Container(id="plots"):
-                yield Frame(id="seen")
-                yield Frame(id="seen-beside")
+                density = self.app.look.density(self.app.no_color)
+                yield Frame(id="seen", density=density)
+                yield Frame(id="seen-beside", density=density)
                 yield Plot(id="top", equal=True)
                 yield Plot(id="top-beside", equal=True)
                 yield Plot(id="side")
@@ -269,10 +268,10 @@ class EpisodeScreen(LoadingScreen):
             return
         if self._cursor >= self._n_steps - 1:
             self._move(0)
-        self._playing = self.set_interval(1 / PLAYED_HZ, self._play_on)
+        self._playing = self.set_interval(1 / self.app.look.pictures_hz, self._play_on)
 
     def _play_on(self) -> None:
-        self._move(self._cursor + round(CONTROL_HZ / PLAYED_HZ))
+        self._move(self._cursor + round(CONTROL_HZ / self.app.look.pictures_hz))
         if self._cursor >= self._n_steps - 1:
             self._stop()
 

@@ -3,13 +3,13 @@
 from itertools import groupby
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from tui.data.model import Episode, Run
 from tui.screens.list_screen import ListScreen
 from tui.screens.run_card import summary_lines
 from tui.terminal import one_line
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, wrap
 from tui.widgets.table import Column, Row
 from tui.wording import count, number, outcome, short_id, state_mark
@@ -34,9 +34,9 @@ class RolloutsScreen(ListScreen):
         Column("from", rank=2),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,l,right", "open", "open", tooltip="the episode, step by step"),
-        Binding("p", "pair", "pair", tooltip="next episode of the same pair"),
-        Binding("escape,h,left", "back", "back", tooltip="clear the filter, or back"),
+        key("rollouts.open", "enter,l,right", "open", "open", "the episode, step by step"),
+        key("rollouts.pair", "p", "pair", "pair", "next episode of the same pair"),
+        key("rollouts.back", "escape,h,left", "back", "back", "clear the filter, or back"),
     ]
 
     def __init__(self, run_key: str, within: str = "", crumb: str = "") -> None:

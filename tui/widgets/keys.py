@@ -19,13 +19,16 @@ NAMES = {
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "escape": "esc",
-    "left": "←",
-    "right": "→",
-    "up": "↑",
-    "down": "↓",
     "pageup": "pgup",
     "pagedown": "pgdn",
 }
+
+
+def key(
+    id: str, keys: str, action: str, description: str, tooltip: str, *, show: bool = True
+) -> Binding:
+    """Return a binding that the keymap file may change by its id, such as "runs.open"."""
+    return Binding(keys, action, description, show=show, tooltip=tooltip, id=id)
 
 
 def key_names(binding: Binding) -> list[str]:
