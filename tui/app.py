@@ -163,10 +163,10 @@ class VlaApp(App[None]):
         if getattr(self.screen, "PLACE", "") != place:
             PLACES[place](self)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str = "warn") -> None:
         """Say something in the line of keys."""
         for line in self.screen.query(KeyLine):
-            line.say(text)
+            line.say(text, style)
 
     def action_palette(self) -> None:
         """Offer every command of the screen, found by its words."""

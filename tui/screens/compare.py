@@ -13,6 +13,7 @@ from tui.data.comparison import Arm, arms_of, differing, first_choice, read_arms
 from tui.screens import compare_rows
 from tui.screens.help import bindings_of
 from tui.screens.list_screen import ListScreen
+from tui.screens.sharing import Records
 from tui.terminal import one_line
 from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, fit
@@ -178,6 +179,18 @@ class CompareScreen(ListScreen):
         if self._tab == "neurons":
             return compare_rows.site_card(content, row.key, width)
         return compare_rows.setting_card(row, width)
+
+    def source_of(self, row: Row) -> object:
+        """Return the first trace of either side."""
+        return ", ".join(str(arm.paths[0]) for arm in self.arms if arm.paths)
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the rows of the tab, with what is compared."""
+        tab, (content, _), rows = self._tab, self._content(), self.table.rows
+        arms = dict(zip("AB", (arm.name for arm in self.arms or ()), strict=False))
+        return f"{self.PLACE}-{tab}", lambda: [
+            arms | compare_rows.record(tab, content, row) for row in rows
+        ]
 
     def action_tab(self, by: int) -> None:
         """Show another tab."""

@@ -12,9 +12,10 @@ from tui.data.episode import EpisodeContent, read_episode
 from tui.data.frames import newest, read_frame
 from tui.data.inside import read_site
 from tui.data.model import Episode, Run
+from tui.data.records import Record, in_words, step_record, step_records
+from tui.screens.episode_texts import extent, pair_spans, parted_spans, ranges
 from tui.screens.episode_tracks import (
     APART_CM,
-    hands_apart_cm,
     parted_at,
     tracks_beside,
     tracks_inside,
@@ -22,6 +23,7 @@ from tui.screens.episode_tracks import (
 )
 from tui.screens.help import bindings_of
 from tui.screens.loading import LoadingScreen
+from tui.screens.sharing import Records
 from tui.widgets.frame import Frame
 from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, fit
@@ -155,9 +157,9 @@ class EpisodeScreen(LoadingScreen):
         if news or errors:
             second: list[Span] = [(fit(news or errors[0], width), "warn")]
         elif len(self._episodes) > 1:
-            second = _parted_spans(self._contents_shown)
+            second = parted_spans(self._contents_shown)
         else:
-            second = _pair_spans(run, episode)
+            second = pair_spans(run, episode)
         facts.show([[(said, "bold"), (place, "dim")], second])
 
     def _paint_tracks(self) -> bool:
@@ -200,13 +202,13 @@ class EpisodeScreen(LoadingScreen):
     def _paint_plots(self) -> None:
         """Draw the paths, those of two episodes on one scale."""
         paths_cm = [100 * content.tracks.path_m for content in self._contents_shown]  # (T+1, 3)
-        within = _ranges(paths_cm) if len(paths_cm) > 1 else None
+        within = ranges(paths_cm) if len(paths_cm) > 1 else None
         for plot, path_cm in zip(("#top", "#top-beside"), paths_cm, strict=False):
             x, y, _ = path_cm.T
-            title = f"from above: x {_extent(x)}, y {_extent(y)} cm"
+            title = f"from above: x {extent(x)}, y {extent(y)} cm"
             self.query_one(plot, Plot).show(title, x, y, self._cursor, within)
         z = paths_cm[0][:, 2]
-        title = f"height z {_extent(z)} cm over t"
+        title = f"height z {extent(z)} cm over t"
         self.query_one("#side", Plot).show(title, np.arange(len(z)), z, self._cursor)
         self.set_class(len(paths_cm) > 1, "-beside")
         self.set_class(self._camera() != "", "-filmed")
@@ -252,6 +254,31 @@ class EpisodeScreen(LoadingScreen):
     def on_tracks_picked(self, message: Tracks.Picked) -> None:
         """Go to the step that was clicked."""
         self._move(message.step)
+
+    def copied(self) -> tuple[str, object]:
+        """Return the step under the cursor, of either episode."""
+        shown = list(zip(self._episodes, self._contents_shown, strict=False))
+        steps = [
+            f"{one.uid}: {in_words(step_record(content.tracks, self._cursor))}"
+            for one, content in shown
+            if self._cursor < content.tracks.n_steps
+        ]
+        return "; ".join(steps), ", ".join(f"{one.path} episodes/{one.row}" for one, _ in shown)
+
+    def exported(self) -> tuple[str, Records]:
+        """Return every step, with the neurons that are shown."""
+        sites = self._load_inside(self._site_name()) if self._site_name() else None
+        shown = list(zip(self._episodes, self._contents_shown, sites or (None, None), strict=False))
+        name = f"episode-{self._episode.condition}-{self._episode.number}"
+
+        def records() -> list[Record]:
+            return [
+                record
+                for episode, content, site in shown
+                for record in step_records(episode, content.tracks, site)
+            ]
+
+        return name, records
 
     def action_step(self, by: int) -> None:
         """Move the cursor."""
@@ -358,44 +385,3 @@ class EpisodeScreen(LoadingScreen):
     def action_back(self) -> None:
         """Go back to the rollouts, to this episode's row."""
         self.dismiss(self._episode.key)
-
-
-def _pair_spans(run: Run | None, episode: Episode) -> list[Span]:
-    partner = run.next_of_pair(episode) if run else None
-    if partner is None:
-        return [("no paired episode", "dim")]
-    text, style = outcome(partner.success, partner.error)
-    return [
-        ("pair: ", "dim"),
-        (f"{partner.condition} #{count(partner.number)} ", ""),
-        (text, style),
-        (f"  {count(partner.n_steps)} steps  MEED {number(partner.meed_cm)} cm", ""),
-    ]
-
-
-def _parted_spans(contents: list[EpisodeContent]) -> list[Span]:
-    """Say where two episodes part."""
-    if len(contents) < 2:
-        return []
-    a, b = (content.tracks for content in contents)
-    apart, step = hands_apart_cm(a, b), parted_at(a, b)
-    known = apart[np.isfinite(apart)]
-    most = f"{known.max():.1f} cm at most" if len(known) else "unknown"
-    if step is None:
-        return [(f"the hands are never {APART_CM:g} cm apart ", ""), (f"({most})", "dim")]
-    return [("parted ", "dim"), (f"{APART_CM:g} cm at step {step}", "bold"), (f", {most}", "dim")]
-
-
-def _ranges(paths_cm: list[np.ndarray]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Ranges of x and y that hold all paths."""
-    every = np.concatenate(paths_cm)[:, :2]
-    known = every[np.isfinite(every).all(axis=1)]
-    low, high = (known.min(axis=0), known.max(axis=0)) if len(known) else ((0, 0), (1, 1))
-    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
-
-
-def _extent(values: np.ndarray) -> str:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return "unknown"
-    return "…".join(f"{round(end) + 0.0:.0f}" for end in (known.min(), known.max()))  # no -0

@@ -150,6 +150,19 @@ class ListScreen(LoadingScreen):
         """Return the preview of a row."""
         raise NotImplementedError
 
+    def source_of(self, row: Row) -> object:
+        """Return the file that a row is from."""
+        raise NotImplementedError
+
+    def copied(self) -> tuple[str, object]:
+        """Return the row under the cursor, as it is shown."""
+        row = self.table.row
+        if row is None:
+            return "", ""
+        titled = zip(self.columns(), row.cells, strict=True)
+        known = [f"{c.title} {text.strip()}" for c, (text, _) in titled if c.title and text.strip()]
+        return ", ".join(known), self.source_of(row)
+
     def action_move(self, by: int) -> None:
         """Move the cursor."""
         self.table.move(by)

@@ -5,10 +5,10 @@ from typing import ClassVar
 from textual.app import ComposeResult
 from textual.binding import BindingType
 from textual.containers import Container, Vertical
-from textual.screen import Screen
 
 from tui.data.machine import Load, Machine
 from tui.data.model import Run
+from tui.data.records import run_path, update_records
 from tui.data.series import (
     MODES,
     axis_end,
@@ -22,6 +22,7 @@ from tui.screens import live_panels as panels
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import bindings_of
 from tui.screens.live_choices import alert_rows, metric_rows
+from tui.screens.sharing import Records, SharingScreen
 from tui.terminal import one_line
 from tui.widgets.chart import Chart, Picture, rule
 from tui.widgets.keys import KeyLine, key
@@ -32,7 +33,7 @@ from tui.wording import compact
 ALIVE = ("running", "silent")
 
 
-class LiveScreen(Screen[None]):
+class LiveScreen(SharingScreen):
     """One training run, the present update or an earlier one."""
 
     PLACE = "live"
@@ -191,6 +192,18 @@ class LiveScreen(Screen[None]):
         self._viewed = update
         self._say()
         self.paint()
+
+    def copied(self) -> tuple[str, object]:
+        """Return the group under the cursor and the numbers of the update."""
+        run, row = self.run_shown, self.query_one("#groups", Table).row
+        if run is None:
+            return "", ""
+        return panels.copied(self.training, self.update, self.judged, row), run_path(run)
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the metrics of every update."""
+        training, run = self.training, self.run_shown
+        return f"live-{run.run_id if run else ''}", lambda: update_records(training)
 
     def action_move(self, by: int) -> None:
         """Move among the groups."""

@@ -7,8 +7,10 @@ from typing import ClassVar
 from textual.binding import BindingType
 
 from tui.data.model import Run
+from tui.data.records import run_path, run_record
 from tui.screens.list_screen import ListScreen
 from tui.screens.run_card import run_card
+from tui.screens.sharing import Records
 from tui.terminal import one_line
 from tui.widgets.keys import key
 from tui.widgets.lines import Span
@@ -116,6 +118,16 @@ class RunsScreen(ListScreen):
             return []
         recorded = run.episodes and run.training is None
         return run_card(run, *(self.summary_of(run) if recorded else (None, "")), width)
+
+    def source_of(self, row: Row) -> object:
+        """Return its log, else its first trace."""
+        run = self.app.run_of(row.key)
+        return run_path(run) if run else row.key
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the runs shown."""
+        runs = [run for row in self.table.rows if (run := self.app.run_of(row.key))]
+        return self.PLACE, lambda: [run_record(run) for run in runs]
 
     def action_open(self) -> None:
         """Open the rollouts of the run."""

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.cells import cell_len
 from textual.binding import Binding
 
-from tui.widgets.lines import Span, TextLines
+from tui.widgets.lines import Span, TextLines, fit
 
 NAMES = {
     "question_mark": "?",
@@ -63,7 +63,8 @@ class KeyLine(TextLines):
         if not self.size.width:  # not laid out yet
             return
         if self._message:
-            self.show([(self._message,)])
+            text, style = self._message
+            self.show([[(fit(text, self.size.width), style)]])
             return
         hints = list(self._hints)
         while len(hints) > 1 and self._length(hints) > self.size.width:

@@ -88,6 +88,11 @@ class Table(LineWidget):
         return self._rows[self._cursor] if self._rows else None
 
     @property
+    def rows(self) -> Sequence[Row]:
+        """The rows that are shown, in their order."""
+        return self._rows
+
+    @property
     def place(self) -> tuple[int, int]:
         """Number of the row under the cursor, from 1, and of all rows."""
         return (self._cursor + 1 if self._rows else 0), len(self._rows)
