@@ -6,9 +6,9 @@ import csv
 import io
 import math
 from collections.abc import Sequence
+from itertools import chain, count
 from pathlib import Path
 
-from traces.catalog import unused_path
 from traces.errors import UnwritableFolder
 from tui.data.records import Record, columns_of
 from tui.terminal import one_line, to_json
@@ -38,15 +38,21 @@ def write_records(home: Path, stem: str, records: Sequence[Record]) -> tuple[Pat
     writer.writerows(clean)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        table = unused_path(folder, stem, ".csv")
+        table, objects = _unused(folder, stem)
         with table.open("x", encoding="utf-8", newline="") as file:
             file.write(text.getvalue())
-        objects = unused_path(folder, table.stem, ".json")
         with objects.open("x", encoding="utf-8") as file:
             file.write(f"{to_json(clean)}\n")
     except OSError as error:
         raise UnwritableFolder(folder, error.strerror or str(error)) from None
     return table, objects
+
+
+def _unused(folder: Path, stem: str) -> tuple[Path, Path]:
+    """Return the paths of stem, or the first of stem-2, stem-3, ... of which neither exists."""
+    names = chain([stem], (f"{stem}-{number}" for number in count(2)))
+    pairs = ((folder / f"{name}.csv", folder / f"{name}.json") for name in names)
+    return next(pair for pair in pairs if not any(path.exists() for path in pair))
 
 
 def _clean(value: object) -> object:
