@@ -4,6 +4,7 @@ import unicodedata
 from functools import lru_cache
 
 from rich.cells import cell_len
+from rich.color import Color as RichColor
 from rich.color import ColorSystem
 from rich.segment import Segment
 from rich.style import Style
@@ -76,8 +77,10 @@ class Colours256(LineFilter):
 
 @lru_cache(4096)
 def _near(style: Style) -> Style:
-    colours = (
-        colour and colour.downgrade(ColorSystem.EIGHT_BIT)
-        for colour in (style.color, style.bgcolor)
-    )
-    return style + Style.from_color(*colours)
+    return style + Style.from_color(_nearest(style.color), _nearest(style.bgcolor))
+
+
+def _nearest(colour: RichColor | None) -> RichColor | None:
+    if colour is None or colour.triplet is None:
+        return colour
+    return RichColor.from_ansi(colour.downgrade(ColorSystem.EIGHT_BIT).number)

@@ -91,6 +91,10 @@ class CompareScreen(ListScreen):
         """Show what was read."""
         self.paint()
 
+    def on_table_resized(self) -> None:
+        """Give both sides of the settings their half, also when the table comes into sight."""
+        self.paint()
+
     def on_compare_screen_progress(self, message: Progress) -> None:
         """Show how far reading is."""
         self._progress = message.text

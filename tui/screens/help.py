@@ -11,6 +11,8 @@ from tui.widgets.keys import key, key_names
 from tui.widgets.lines import Line, TextLines, pad
 
 KEYS_WIDTH = 18
+TOGETHER = ("go", "share")
+"""First parts of ids whose keys share a line."""
 
 
 def bindings_of(screen: Screen) -> list[Binding]:
@@ -23,18 +25,17 @@ def bindings_of(screen: Screen) -> list[Binding]:
 
 
 def help_lines(bindings: list[Binding]) -> list[Line]:
-    """Return one line per binding, and one for the places together."""
-    places = [b for b in bindings if b.action.startswith("go(")]
-    if len(places) > 1:
-        names = ", ".join(b.description for b in places)
-        together = replace(places[0], key=",".join(b.key for b in places), tooltip=names)
-        bindings = [together if b is places[0] else b for b in bindings if b not in places[1:]]
+    """Return one line per action; the places share one, and so do copy and export."""
+    lines: dict[str, list[Binding]] = {}
+    for binding in bindings:
+        group = (binding.id or "").partition(".")[0]
+        lines.setdefault(group if group in TOGETHER else binding.action, []).append(binding)
     return [
         (
-            (pad("  ".join(key_names(binding)), KEYS_WIDTH), "accent"),
-            (binding.tooltip or binding.description, ""),
+            (pad("  ".join(name for b in alike for name in key_names(b)), KEYS_WIDTH), "accent"),
+            (", ".join(b.description for b in alike) if name in TOGETHER else alike[0].tooltip, ""),
         )
-        for binding in bindings
+        for name, alike in lines.items()
     ]
 
 

@@ -9,8 +9,6 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from traces.errors import UserError
-from tui.data.draft import home_of
-from tui.data.exports import write_records
 from tui.data.records import Record
 from tui.terminal import one_line
 from tui.widgets.keys import key
@@ -53,6 +51,9 @@ class SharingScreen(Screen[None]):
 
     @work(thread=True, exclusive=True, group="export")
     def _write(self, stem: str, records: Records) -> None:
+        from tui.data.draft import home_of
+        from tui.data.exports import write_records
+
         try:
             rows = records()
             said, style = "nothing to export here", "warn"

@@ -74,6 +74,9 @@ class Table(LineWidget):
     class Moved(Message):
         """The cursor is on another row, or the row under it changed."""
 
+    class Resized(Message):
+        """There is another width to lay columns out in."""
+
     def __init__(self, columns: Sequence[Column], *, id: str) -> None:
         super().__init__(id=id)
         self._columns = columns
@@ -165,6 +168,7 @@ class Table(LineWidget):
         self._scroll()
         self._lay_out()
         self.refresh()
+        self.post_message(self.Resized())
 
     def on_click(self, event: events.Click) -> None:
         """Move to the row that was clicked."""
