@@ -13,11 +13,12 @@ from rich.segment import Segment
 from rich.style import Style
 from textual.color import Color
 
+import tui.glyphs
 from traces.errors import UserError
 from tui.app import make_app
 from tui.glyphs import Colours256, to_ascii
 from tui.look import DENSITY, Look, shows_only_ascii, theme_named
-from tui.widgets.frame import shaded
+from tui.widgets.frame import UPPER, shaded
 
 
 def beside(name):
@@ -129,6 +130,16 @@ def test_a_chart_and_a_picture_can_be_read_in_ascii(here):
 def test_every_character_becomes_ascii_of_its_width(text, expected):
     assert to_ascii(text) == expected
     assert cell_len(to_ascii(text)) == cell_len(text)
+
+
+def test_every_character_that_the_screens_draw_has_one_in_ascii():
+    room = Path(tui.glyphs.__file__).parent
+    sources = [room / "wording.py", *(room / "screens").glob("*.py"), *(room / "data").glob("*.py")]
+    sources += (room / "widgets").glob("*.py")
+    drawn = {c for path in sources for c in path.read_text(encoding="utf-8")}
+    assert len([c for c in drawn if not c.isascii()]) > 30
+    unknown = {c for c in drawn if to_ascii(c) == "?"}
+    assert unknown == {"?", UPPER}, "pictures are shaded instead"
 
 
 def test_any_character_keeps_its_width():
