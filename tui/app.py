@@ -23,7 +23,7 @@ from traces.errors import UserError
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
 from tui.keymap import Keymap, keymap_path, keys_text, read_keymap
-from tui.look import Look, shows_only_ascii, theme_named
+from tui.look import Look, has_few_colours, shows_only_ascii, theme_named
 from tui.places import PLACES
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import HelpScreen, bindings_of
@@ -82,7 +82,7 @@ class VlaApp(App[None]):
         self.keymap = keymap
         """Keys that are not the usual ones, by id."""
         self.set_keymap(keymap)
-        self.theme = look.theme_for(self.console.color_system, self.no_color)
+        self.theme = look.theme_name(self.no_color)
         self._look_filters = look.filters(self.no_color)
         self.runs: tuple[Run, ...] = ()
         self.pending = 0
@@ -272,7 +272,8 @@ def run(args: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return Exit.USAGE
     only_ascii = shows_only_ascii(os.environ) if given.ascii is None else given.ascii
-    app = make_app(folder, look=Look(only_ascii, theme, given.low_bandwidth), keymap=keymap)
+    look = Look(only_ascii, theme, given.low_bandwidth, has_few_colours())
+    app = make_app(folder, look=look, keymap=keymap)
     app.run(mouse=not given.no_mouse)
     return app.return_code or Exit.OK
 

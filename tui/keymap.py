@@ -78,6 +78,8 @@ def read_keymap(path: Path, app: type[App]) -> Keymap:
         for key in keymap[id].split(","):
             if not _is_key(key):
                 raise UserError(f"{path}: {id}: no key is called {key!r}")
+    if "app.help" in keymap:  # what opens the help closes it, too
+        keymap.setdefault("help.close", f"escape,enter,{keymap['app.help']}")
     for screen in all_screens():
         _refuse_twice(path, keymap, list(_bindings(screen, app)))
     return keymap

@@ -4,6 +4,7 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rich.console import Console
 from textual.filter import LineFilter, NoColor
 
 from traces.errors import UserError
@@ -28,16 +29,18 @@ class Look:
     ascii: bool = False
     theme: str = "dark"
     low_bandwidth: bool = False
+    few_colours: bool = False
+    """Whether the terminal has sixteen colours or none."""
 
     @property
     def pictures_hz(self) -> float:
         """Pictures a second while an episode plays."""
         return 1.0 if self.low_bandwidth else 5.0
 
-    def theme_for(self, colour_system: str | None, no_color: bool) -> str:
-        """Return the name of Textual's theme; few colours are left to the terminal's own."""
-        rich, plain = THEMES[self.theme]
-        return plain if no_color or colour_system in (None, "standard") else rich
+    def theme_name(self, no_color: bool) -> str:
+        """Return the name of Textual's theme; few colours are the terminal's own."""
+        many, few = THEMES[self.theme]
+        return few if no_color or self.few_colours else many
 
     def density(self, no_color: bool) -> str:
         """Return the characters of a picture from dark to bright; empty for half blocks."""
@@ -64,6 +67,11 @@ def theme_named(asked: str | None) -> str:
         whence = "--theme" if asked else "VLA_TUI_THEME"
         raise UserError(f"{whence} {name}: no such theme; there are {', '.join(THEMES)}")
     return name
+
+
+def has_few_colours() -> bool:
+    """Tell whether this terminal has sixteen colours or none, by TERM and COLORTERM."""
+    return Console(force_terminal=True).color_system in (None, "standard")
 
 
 def shows_only_ascii(environ: Mapping[str, str]) -> bool:

@@ -128,9 +128,10 @@ def test_the_documentation_lists_every_action():
     assert keys_text({}, VlaApp) in (ROOT / "docs/keys.md").read_text(encoding="utf-8")
 
 
-def test_other_keys_act_and_are_shown(tmp_path):
+def test_other_keys_act_and_are_shown(keymap, tmp_path):
     scenes.recorded(tmp_path)
-    keymap = {"runs.open": "o", "app.help": "f1", "list.filter": "f"}
+    text = '[runs]\nopen = "o"\n[app]\nhelp = "f1"\n[list]\nfilter = "f"'
+    found = read(keymap(text))
 
     async def steps(pilot):
         line = driver.screen_text(pilot.app).splitlines()[-1]
@@ -141,7 +142,7 @@ def test_other_keys_act_and_are_shown(tmp_path):
         assert len(pilot.app.screen_stack) == 1, "the usual keys do nothing"
         await driver.press(pilot, "f1")
         assert re.search(r"│ f1 +show or hide these keys", driver.screen_text(pilot.app))
-        await driver.press(pilot, "escape", "o")
+        await driver.press(pilot, "f1", "o")
         assert isinstance(pilot.app.screen, RolloutsScreen)
 
-    driver.drive(make_app(tmp_path, lambda: scenes.NOW, keymap=keymap), steps)
+    driver.drive(make_app(tmp_path, lambda: scenes.NOW, keymap=found), steps)

@@ -15,7 +15,7 @@ from textual.color import Color
 
 import tui.glyphs
 from traces.errors import UserError
-from tui.app import make_app
+from tui.app import make_app, run
 from tui.glyphs import Colours256, to_ascii
 from tui.look import DENSITY, Look, shows_only_ascii, theme_named
 from tui.widgets.frame import UPPER, shaded
@@ -188,17 +188,23 @@ def test_the_theme_is_named_by_the_option_then_by_the_environment(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("asked", "colour_system", "no_color", "expected"),
+    ("asked", "few_colours", "no_color", "expected"),
     [
-        ("dark", "truecolor", False, "textual-dark"),
-        ("light", "256", False, "textual-light"),
-        ("light", "standard", False, "ansi-light"),
-        ("dark", "truecolor", True, "ansi-dark"),
-        ("ansi", "truecolor", False, "ansi-dark"),
+        ("dark", False, False, "textual-dark"),
+        ("light", False, False, "textual-light"),
+        ("light", True, False, "ansi-light"),
+        ("dark", False, True, "ansi-dark"),
+        ("ansi", False, False, "ansi-dark"),
     ],
 )
-def test_few_colours_are_left_to_the_terminal(asked, colour_system, no_color, expected):
-    assert Look(theme=asked).theme_for(colour_system, no_color) == expected
+def test_few_colours_are_left_to_the_terminal(asked, few_colours, no_color, expected):
+    assert Look(theme=asked, few_colours=few_colours).theme_name(no_color) == expected
+
+
+def test_a_theme_that_is_none_is_one_line(capsys):
+    assert run(["--theme", "pink"]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err) == ("", "error: --theme pink: no such theme; there are dark, light, ansi\n")
 
 
 def colours(raw):
