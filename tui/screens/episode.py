@@ -47,9 +47,7 @@ class EpisodeScreen(LoadingScreen):
         key("episode.end", "G,end", "to(1)", "end", "last step", show=False),
         key("episode.play", "space", "play", "play", "play from here, or stop"),
         key("episode.pair", "p", "pair", "pair", "the paired episode, at the same step"),
-        key(
-            "episode.beside", "b", "beside", "beside", "its baseline or pair beside it, one cursor"
-        ),
+        key("episode.beside", "b", "beside", "beside", "its baseline or pair beside it"),
         key("episode.parted", "n", "parted", "parted", "where the two hands part", show=False),
         key("episode.camera", "w", "camera", "camera", "next camera, then the height", show=False),
         key("episode.inside", "a", "inside", "inside", "neurons of the next recorded site"),
