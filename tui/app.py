@@ -15,18 +15,21 @@ from typing import ClassVar
 from textual import work
 from textual.app import App
 from textual.binding import Binding, BindingType
+from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import ModalScreen, Screen
 
 from traces.errors import UserError
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
+from tui.keymap import Keymap, keymap_path, keys_text, read_keymap
+from tui.look import Look, has_few_colours, shows_only_ascii, theme_named
 from tui.places import PLACES
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import HelpScreen, bindings_of
 from tui.screens.runs import RunsScreen
 from tui.terminal import Exit, one_line
-from tui.widgets.keys import KeyLine, key_names
+from tui.widgets.keys import KeyLine, key, key_names
 from tui.widgets.table import Column, Row
 
 POLL_S = 1.0
@@ -43,14 +46,21 @@ class VlaApp(App[None]):
     VERTICAL_BREAKPOINTS: ClassVar = [(0, "-low"), (22, "-tall"), (34, "-high")]
     BINDINGS: ClassVar[list[BindingType]] = [
         *(
-            Binding(str(i), f"go('{place}')", place, tooltip=f"go to the screen {place}")
+            key(f"go.{place}", str(i), f"go('{place}')", place, f"go to the screen {place}")
             for i, place in enumerate(PLACES, start=1)
         ),
-        Binding("colon,ctrl+p", "palette", "commands", tooltip="find a command by its words"),
-        Binding("r", "reload", "reload", tooltip="read every file again"),
-        Binding("question_mark", "help", "help", tooltip="show or hide these keys"),
-        Binding("q", "quit", "quit", tooltip="leave; runs go on"),
-        Binding("ctrl+c,ctrl+q", "quit", show=False, priority=True, tooltip="leave, from anywhere"),
+        key("app.commands", ":,ctrl+p", "palette", "commands", "find a command by its words"),
+        key("app.reload", "r", "reload", "reload", "read every file again"),
+        key("app.help", "?", "help", "help", "show or hide these keys"),
+        key("app.quit", "q", "quit", "quit", "leave; runs go on"),
+        Binding(
+            "ctrl+c,ctrl+q",
+            "quit",
+            show=False,
+            priority=True,
+            tooltip="leave, from anywhere",
+            id="app.leave",
+        ),
     ]
 
     class Read(Message):
@@ -61,11 +71,19 @@ class VlaApp(App[None]):
             self.runs = runs
             self.pending = pending
 
-    def __init__(self, folder: Path, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, folder: Path, clock: Callable[[], float], look: Look, keymap: Keymap
+    ) -> None:
         super().__init__()
         self.animation_level = "none"
         self.folder = folder
         self.clock = clock
+        self.look = look
+        self.keymap = keymap
+        """Keys that are not the usual ones, by id."""
+        self.set_keymap(keymap)
+        self.theme = look.theme_name(self.no_color)
+        self._look_filters = look.filters(self.no_color)
         self.runs: tuple[Run, ...] = ()
         self.pending = 0
         self.loaded = False
@@ -75,6 +93,11 @@ class VlaApp(App[None]):
         self._forget = False
         self._greeted = False
         """Whether a training that runs was shown, or need not be."""
+
+    def get_line_filters(self) -> list[LineFilter]:
+        """Return what every line passes before it is written to the terminal."""
+        own = [] if self.no_color else super().get_line_filters()
+        return [*own, *self._look_filters]
 
     def get_default_screen(self) -> Screen:
         """Start with the list of runs."""
@@ -140,10 +163,10 @@ class VlaApp(App[None]):
         if getattr(self.screen, "PLACE", "") != place:
             PLACES[place](self)
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, style: str = "warn") -> None:
         """Say something in the line of keys."""
         for line in self.screen.query(KeyLine):
-            line.say(text)
+            line.say(text, style)
 
     def action_palette(self) -> None:
         """Offer every command of the screen, found by its words."""
@@ -176,9 +199,14 @@ class VlaApp(App[None]):
             self.push_screen(HelpScreen(self.screen))
 
 
-def make_app(folder: Path | str, clock: Callable[[], float] = time.time) -> VlaApp:
+def make_app(
+    folder: Path | str,
+    clock: Callable[[], float] = time.time,
+    look: Look | None = None,
+    keymap: Keymap | None = None,
+) -> VlaApp:
     """Return the application for a folder; `clock` gives seconds since 1970."""
-    return VlaApp(Path(folder), clock)
+    return VlaApp(Path(folder), clock, look or Look(), keymap or {})
 
 
 def unfit_terminal() -> str:
@@ -204,26 +232,49 @@ def print_status(folder: Path, why: str) -> int:
     return Exit.OK
 
 
-def run(args: Sequence[str] | None = None) -> int:
-    """Run one command line and return its exit code."""
+def options() -> argparse.ArgumentParser:
+    """Return what the command line may say."""
     parser = argparse.ArgumentParser(
         prog="vla-tui", description="Watch runs and browse rollouts in the terminal."
     )
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "folder",
         metavar="FOLDER",
         nargs="?",
         help="where the runs and traces are (default: runs/ and traces/ here)",
     )
+    add(
+        "--ascii",
+        action=argparse.BooleanOptionalAction,
+        help="no character beyond ASCII (the default where the locale is not UTF-8)",
+    )
+    add("--theme", metavar="dark|light|ansi", help="colours; ansi: the terminal's own 16")
+    add("--no-mouse", action="store_true", help="leave the mouse to the terminal")
+    add("--low-bandwidth", action="store_true", help="256 colours, one picture a second")
+    add("--keys", action="store_true", help="print the keys in force as a keymap file, and leave")
+    return parser
+
+
+def run(args: Sequence[str] | None = None) -> int:
+    """Run one command line and return its exit code."""
+    given = options().parse_args(args)
     try:
-        folder, _ = checked_folder(parser.parse_args(args).folder)
+        keymap = read_keymap(keymap_path(), VlaApp)
+        if given.keys:
+            sys.stdout.write(f"{keys_text(keymap, VlaApp)}\n")
+            return Exit.OK
+        theme = theme_named(given.theme)
+        folder, _ = checked_folder(given.folder)
         if why := unfit_terminal():
             return print_status(folder, why)
     except UserError as error:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return Exit.USAGE
-    app = make_app(folder)
-    app.run()
+    only_ascii = shows_only_ascii(os.environ) if given.ascii is None else given.ascii
+    look = Look(only_ascii, theme, given.low_bandwidth, has_few_colours())
+    app = make_app(folder, look=look, keymap=keymap)
+    app.run(mouse=not given.no_mouse)
     return app.return_code or Exit.OK
 
 

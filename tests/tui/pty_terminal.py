@@ -38,7 +38,7 @@ class PtyTerminal:
     ) -> None:
         self.screen = pyte.Screen(columns, rows)
         self._stream = pyte.ByteStream(self.screen)
-        self.n_bytes = 0
+        self.raw = bytearray()
         """Written by the program so far."""
         self.began = time.perf_counter()
         self.pid, self._fd = pty.fork()
@@ -60,6 +60,11 @@ class PtyTerminal:
         self.close()
 
     @property
+    def n_bytes(self) -> int:
+        """How much the program has written so far."""
+        return len(self.raw)
+
+    @property
     def lines(self) -> list[str]:
         """What is on the screen."""
         return [line.rstrip() for line in self.screen.display]
@@ -77,7 +82,7 @@ class PtyTerminal:
             found = os.read(self._fd, 1 << 16)
         except OSError:  # the program has gone
             found = b""
-        self.n_bytes += len(found)
+        self.raw += found
         self._stream.feed(PRIVATE.sub(b"", found))
         return len(found)
 

@@ -265,4 +265,4 @@ def test_key_line_keeps_help_and_quit():
 
 
 def test_keys_are_named_as_on_the_keyboard():
-    assert key_names(Binding("h,left,comma", "x")) == ["h", "←", ","]
+    assert key_names(Binding("h,left,comma", "x")) == ["h", "left", ","]

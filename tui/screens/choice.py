@@ -4,11 +4,12 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from tui.widgets.keys import key
 from tui.widgets.lines import TextLines
 from tui.widgets.table import Column, Row, Table
 
@@ -18,12 +19,12 @@ class ChoiceScreen(ModalScreen[object]):
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("down,j", "move(1)", "down", tooltip="next row"),
-        Binding("up,k", "move(-1)", "up", tooltip="previous row"),
-        Binding("pagedown", "move(10)", "page down", tooltip="ten rows down"),
-        Binding("pageup", "move(-10)", "page up", tooltip="ten rows up"),
-        Binding("enter", "choose", "choose", tooltip="choose this row"),
-        Binding("escape,q,exclamation_mark", "leave", "close", tooltip="choose nothing"),
+        key("choice.down", "down,j", "move(1)", "down", "next row"),
+        key("choice.up", "up,k", "move(-1)", "up", "previous row"),
+        key("choice.page-down", "pagedown", "move(10)", "page down", "ten rows down"),
+        key("choice.page-up", "pageup", "move(-10)", "page up", "ten rows up"),
+        key("choice.choose", "enter", "choose", "choose", "choose this row"),
+        key("choice.leave", "escape,q,!", "leave", "close", "choose nothing"),
     ]
 
     def __init__(

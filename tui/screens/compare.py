@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.message import Message
 from textual.widgets import Input
@@ -13,8 +13,9 @@ from tui.data.comparison import Arm, arms_of, differing, first_choice, read_arms
 from tui.screens import compare_rows
 from tui.screens.help import bindings_of
 from tui.screens.list_screen import ListScreen
+from tui.screens.sharing import Records
 from tui.terminal import one_line
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, fit
 from tui.widgets.table import Column, Row
 
@@ -30,12 +31,12 @@ class CompareScreen(ListScreen):
 
     PLACE = "compare"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("right_square_bracket", "tab(1)", "next tab", tooltip="pairs, neurons, config"),
-        Binding("left_square_bracket", "tab(-1)", "tab", show=False, tooltip="the tab before"),
-        Binding("a", "arm(0)", "other A", tooltip="next condition as A, the base"),
-        Binding("b", "arm(1)", "other B", tooltip="next condition as B"),
-        Binding("o", "swap", "swap", tooltip="A becomes B, and B becomes A"),
-        Binding("escape", "back", "back", tooltip="clear the filter, or go back"),
+        key("compare.tab-next", "]", "tab(1)", "next tab", "pairs, neurons, config"),
+        key("compare.tab-before", "[", "tab(-1)", "tab", "the tab before", show=False),
+        key("compare.other-a", "a", "arm(0)", "other A", "next condition as A, the base"),
+        key("compare.other-b", "b", "arm(1)", "other B", "next condition as B"),
+        key("compare.swap", "o", "swap", "swap", "A becomes B, and B becomes A"),
+        key("compare.back", "escape", "back", "back", "clear the filter, or go back"),
     ]
 
     class Progress(Message):
@@ -88,6 +89,10 @@ class CompareScreen(ListScreen):
 
     def content_arrived(self) -> None:
         """Show what was read."""
+        self.paint()
+
+    def on_table_resized(self) -> None:
+        """Give both sides of the settings their half, also when the table comes into sight."""
         self.paint()
 
     def on_compare_screen_progress(self, message: Progress) -> None:
@@ -178,6 +183,18 @@ class CompareScreen(ListScreen):
         if self._tab == "neurons":
             return compare_rows.site_card(content, row.key, width)
         return compare_rows.setting_card(row, width)
+
+    def source_of(self, row: Row) -> object:
+        """Return the first trace of either side."""
+        return ", ".join(str(arm.paths[0]) for arm in self.arms if arm.paths)
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the rows of the tab, with what is compared."""
+        tab, (content, _), rows = self._tab, self._content(), self.table.rows
+        arms = dict(zip("AB", (arm.name for arm in self.arms or ()), strict=False))
+        return f"{self.PLACE}-{tab}", lambda: [
+            arms | compare_rows.record(tab, content, row) for row in rows
+        ]
 
     def action_tab(self, by: int) -> None:
         """Show another tab."""

@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING
 
 from tui.commands.strips import BLOCKS, strip
 from tui.commands.strips import number as significant
+from tui.data.records import Record, pair_record
 from tui.screens.neuron_rows import signed
 from tui.terminal import one_line
 from tui.widgets.lines import Span, fit, pad, wrap
@@ -188,6 +189,16 @@ def setting_columns(room: int) -> tuple[Column, ...]:
 def setting_rows(differing: list[tuple[str, str, str]]) -> list[Row]:
     """Return one row a setting that differs."""
     return [Row(row[0], tuple((text, "") for text in row)) for row in differing]
+
+
+def record(tab: str, content: object, row: Row) -> Record:
+    """Return what a row of a tab stands for, for scripts."""
+    if tab == "pairs":
+        return pair_record(next(task for task in content.tasks if task.task == row.key))
+    if tab == "neurons":
+        return next(site for site in content.sites.to_dicts() if site["site"] == row.key)
+    (name, _), (a, _), (b, _) = row.cells
+    return {"setting": name, "value A": a, "value B": b}
 
 
 def setting_card(row: Row, width: int) -> Lines:

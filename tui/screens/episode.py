@@ -4,7 +4,7 @@ from typing import ClassVar
 
 import numpy as np
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.timer import Timer
 
@@ -12,9 +12,10 @@ from tui.data.episode import EpisodeContent, read_episode
 from tui.data.frames import newest, read_frame
 from tui.data.inside import read_site
 from tui.data.model import Episode, Run
+from tui.data.records import Record, in_words, step_record, step_records
+from tui.screens.episode_texts import extent, pair_spans, parted_spans, ranges
 from tui.screens.episode_tracks import (
     APART_CM,
-    hands_apart_cm,
     parted_at,
     tracks_beside,
     tracks_inside,
@@ -22,15 +23,14 @@ from tui.screens.episode_tracks import (
 )
 from tui.screens.help import bindings_of
 from tui.screens.loading import LoadingScreen
+from tui.screens.sharing import Records
 from tui.widgets.frame import Frame
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, fit
 from tui.widgets.plot import Plot
 from tui.widgets.tracks import Tracks
 from tui.wording import count, number, outcome, short_id
 
-PLAYED_HZ = 5.0
-"""Pictures a second while it plays: what a slow line bears."""
 CONTROL_HZ = 20
 
 
@@ -39,22 +39,22 @@ class EpisodeScreen(LoadingScreen):
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("h,left,comma", "step(-1)", "-1", tooltip="one step back"),
-        Binding("l,right,full_stop", "step(1)", "+1", tooltip="one step on"),
-        Binding("less_than_sign", "step(-10)", "-10", show=False, tooltip="ten steps back"),
-        Binding("greater_than_sign", "step(10)", "+10", show=False, tooltip="ten steps on"),
-        Binding("g,home", "to(0)", "start", show=False, tooltip="first step"),
-        Binding("G,end", "to(1)", "end", show=False, tooltip="last step"),
-        Binding("space", "play", "play", tooltip="play from here, or stop"),
-        Binding("p", "pair", "pair", tooltip="the paired episode, at the same step"),
-        Binding("b", "beside", "beside", tooltip="its baseline or pair beside it, one cursor"),
-        Binding("n", "parted", "parted", show=False, tooltip="where the two hands part"),
-        Binding("w", "camera", "camera", show=False, tooltip="next camera, then the height"),
-        Binding("a", "inside", "inside", tooltip="neurons of the next recorded site"),
-        Binding("z", "zoom", "zoom", show=False, tooltip="pictures and paths large, or not"),
-        Binding("left_square_bracket,k,up", "episode(-1)", "prev", tooltip="previous episode"),
-        Binding("right_square_bracket,j,down", "episode(1)", "next", tooltip="next episode"),
-        Binding("escape", "back", "back", tooltip="back to the rollouts"),
+        key("episode.step-back", "h,left,comma", "step(-1)", "-1", "one step back"),
+        key("episode.step-on", "l,right,.", "step(1)", "+1", "one step on"),
+        key("episode.ten-back", "<", "step(-10)", "-10", "ten steps back", show=False),
+        key("episode.ten-on", ">", "step(10)", "+10", "ten steps on", show=False),
+        key("episode.start", "g,home", "to(0)", "start", "first step", show=False),
+        key("episode.end", "G,end", "to(1)", "end", "last step", show=False),
+        key("episode.play", "space", "play", "play", "play from here, or stop"),
+        key("episode.pair", "p", "pair", "pair", "the paired episode, at the same step"),
+        key("episode.beside", "b", "beside", "beside", "its baseline or pair beside it"),
+        key("episode.parted", "n", "parted", "parted", "where the two hands part", show=False),
+        key("episode.camera", "w", "camera", "camera", "next camera, then the height", show=False),
+        key("episode.inside", "a", "inside", "inside", "neurons of the next recorded site"),
+        key("episode.zoom", "z", "zoom", "zoom", "pictures and paths large, or not", show=False),
+        key("episode.previous", "[,k,up", "episode(-1)", "prev", "previous episode"),
+        key("episode.next", "],j,down", "episode(1)", "next", "next episode"),
+        key("episode.back", "escape", "back", "back", "back to the rollouts"),
     ]
 
     def __init__(self, run_key: str, episode: Episode) -> None:
@@ -79,8 +79,9 @@ class EpisodeScreen(LoadingScreen):
         yield TextLines(id="facts")
         with Container(id="body"):
             with Container(id="plots"):
-                yield Frame(id="seen")
-                yield Frame(id="seen-beside")
+                density = self.app.look.density(self.app.no_color)
+                yield Frame(id="seen", density=density)
+                yield Frame(id="seen-beside", density=density)
                 yield Plot(id="top", equal=True)
                 yield Plot(id="top-beside", equal=True)
                 yield Plot(id="side")
@@ -156,9 +157,9 @@ class EpisodeScreen(LoadingScreen):
         if news or errors:
             second: list[Span] = [(fit(news or errors[0], width), "warn")]
         elif len(self._episodes) > 1:
-            second = _parted_spans(self._contents_shown)
+            second = parted_spans(self._contents_shown)
         else:
-            second = _pair_spans(run, episode)
+            second = pair_spans(run, episode)
         facts.show([[(said, "bold"), (place, "dim")], second])
 
     def _paint_tracks(self) -> bool:
@@ -201,13 +202,13 @@ class EpisodeScreen(LoadingScreen):
     def _paint_plots(self) -> None:
         """Draw the paths, those of two episodes on one scale."""
         paths_cm = [100 * content.tracks.path_m for content in self._contents_shown]  # (T+1, 3)
-        within = _ranges(paths_cm) if len(paths_cm) > 1 else None
+        within = ranges(paths_cm) if len(paths_cm) > 1 else None
         for plot, path_cm in zip(("#top", "#top-beside"), paths_cm, strict=False):
             x, y, _ = path_cm.T
-            title = f"from above: x {_extent(x)}, y {_extent(y)} cm"
+            title = f"from above: x {extent(x)}, y {extent(y)} cm"
             self.query_one(plot, Plot).show(title, x, y, self._cursor, within)
         z = paths_cm[0][:, 2]
-        title = f"height z {_extent(z)} cm over t"
+        title = f"height z {extent(z)} cm over t"
         self.query_one("#side", Plot).show(title, np.arange(len(z)), z, self._cursor)
         self.set_class(len(paths_cm) > 1, "-beside")
         self.set_class(self._camera() != "", "-filmed")
@@ -254,6 +255,31 @@ class EpisodeScreen(LoadingScreen):
         """Go to the step that was clicked."""
         self._move(message.step)
 
+    def copied(self) -> tuple[str, object]:
+        """Return the step under the cursor, of either episode."""
+        shown = list(zip(self._episodes, self._contents_shown, strict=False))
+        steps = [
+            f"{one.uid}: {in_words(step_record(content.tracks, self._cursor))}"
+            for one, content in shown
+            if self._cursor < content.tracks.n_steps
+        ]
+        return "; ".join(steps), ", ".join(f"{one.path} episodes/{one.row}" for one, _ in shown)
+
+    def exported(self) -> tuple[str, Records]:
+        """Return every step, with the neurons that are shown."""
+        sites = self._load_inside(self._site_name()) if self._site_name() else None
+        shown = list(zip(self._episodes, self._contents_shown, sites or (None, None), strict=False))
+        name = f"episode-{self._episode.condition}-{self._episode.number}"
+
+        def records() -> list[Record]:
+            return [
+                record
+                for episode, content, site in shown
+                for record in step_records(episode, content.tracks, site)
+            ]
+
+        return name, records
+
     def action_step(self, by: int) -> None:
         """Move the cursor."""
         self._move(self._cursor + by)
@@ -269,10 +295,10 @@ class EpisodeScreen(LoadingScreen):
             return
         if self._cursor >= self._n_steps - 1:
             self._move(0)
-        self._playing = self.set_interval(1 / PLAYED_HZ, self._play_on)
+        self._playing = self.set_interval(1 / self.app.look.pictures_hz, self._play_on)
 
     def _play_on(self) -> None:
-        self._move(self._cursor + round(CONTROL_HZ / PLAYED_HZ))
+        self._move(self._cursor + round(CONTROL_HZ / self.app.look.pictures_hz))
         if self._cursor >= self._n_steps - 1:
             self._stop()
 
@@ -359,44 +385,3 @@ class EpisodeScreen(LoadingScreen):
     def action_back(self) -> None:
         """Go back to the rollouts, to this episode's row."""
         self.dismiss(self._episode.key)
-
-
-def _pair_spans(run: Run | None, episode: Episode) -> list[Span]:
-    partner = run.next_of_pair(episode) if run else None
-    if partner is None:
-        return [("no paired episode", "dim")]
-    text, style = outcome(partner.success, partner.error)
-    return [
-        ("pair: ", "dim"),
-        (f"{partner.condition} #{count(partner.number)} ", ""),
-        (text, style),
-        (f"  {count(partner.n_steps)} steps  MEED {number(partner.meed_cm)} cm", ""),
-    ]
-
-
-def _parted_spans(contents: list[EpisodeContent]) -> list[Span]:
-    """Say where two episodes part."""
-    if len(contents) < 2:
-        return []
-    a, b = (content.tracks for content in contents)
-    apart, step = hands_apart_cm(a, b), parted_at(a, b)
-    known = apart[np.isfinite(apart)]
-    most = f"{known.max():.1f} cm at most" if len(known) else "unknown"
-    if step is None:
-        return [(f"the hands are never {APART_CM:g} cm apart ", ""), (f"({most})", "dim")]
-    return [("parted ", "dim"), (f"{APART_CM:g} cm at step {step}", "bold"), (f", {most}", "dim")]
-
-
-def _ranges(paths_cm: list[np.ndarray]) -> tuple[tuple[float, float], tuple[float, float]]:
-    """Ranges of x and y that hold all paths."""
-    every = np.concatenate(paths_cm)[:, :2]
-    known = every[np.isfinite(every).all(axis=1)]
-    low, high = (known.min(axis=0), known.max(axis=0)) if len(known) else ((0, 0), (1, 1))
-    return (float(low[0]), float(high[0])), (float(low[1]), float(high[1]))
-
-
-def _extent(values: np.ndarray) -> str:
-    known = values[np.isfinite(values)]
-    if not len(known):
-        return "unknown"
-    return "…".join(f"{round(end) + 0.0:.0f}" for end in (known.min(), known.max()))  # no -0

@@ -7,34 +7,35 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.screen import ModalScreen, Screen
 
-from tui.widgets.keys import key_names
+from tui.widgets.keys import key, key_names
 from tui.widgets.lines import Line, TextLines, pad
 
 KEYS_WIDTH = 18
+TOGETHER = ("go", "share")
+"""First parts of ids whose keys share a line."""
 
 
 def bindings_of(screen: Screen) -> list[Binding]:
-    """Return the bindings a screen and the application declare, the screen's own first."""
+    """Return the bindings of a screen and the application in force, the screen's own first."""
     found: list[Binding] = []
     for owner in (*type(screen).__mro__, *type(screen.app).__mro__):
         if owner.__module__.startswith("tui."):
             found += [b for b in vars(owner).get("BINDINGS", ()) if isinstance(b, Binding)]
-    return found
+    return [replace(b, key=screen.app.keymap.get(b.id, b.key)) for b in found]
 
 
 def help_lines(bindings: list[Binding]) -> list[Line]:
-    """Return one line per binding, and one for the places together."""
-    places = [b for b in bindings if b.action.startswith("go(")]
-    if len(places) > 1:
-        names = ", ".join(b.description for b in places)
-        together = replace(places[0], key=",".join(b.key for b in places), tooltip=names)
-        bindings = [together if b is places[0] else b for b in bindings if b not in places[1:]]
+    """Return one line per action; the places share one, and so do copy and export."""
+    lines: dict[str, list[Binding]] = {}
+    for binding in bindings:
+        group = (binding.id or "").partition(".")[0]
+        lines.setdefault(group if group in TOGETHER else binding.action, []).append(binding)
     return [
         (
-            (pad("  ".join(key_names(binding)), KEYS_WIDTH), "accent"),
-            (binding.tooltip or binding.description, ""),
+            (pad("  ".join(name for b in alike for name in key_names(b)), KEYS_WIDTH), "accent"),
+            (", ".join(b.description for b in alike) if name in TOGETHER else alike[0].tooltip, ""),
         )
-        for binding in bindings
+        for name, alike in lines.items()
     ]
 
 
@@ -42,10 +43,10 @@ class HelpScreen(ModalScreen[None]):
     """A list of keys over the screen it explains."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,enter,question_mark", "app.help", "close", tooltip="close this help"),
-        Binding("j,down,pagedown", "scroll(1)", "down", show=False, tooltip="further down"),
-        Binding("k,up,pageup", "scroll(-1)", "up", show=False, tooltip="back up"),
-        Binding("q", "app.quit", "quit", tooltip="leave; runs go on"),
+        key("help.close", "escape,enter,?", "app.help", "close", "close this help"),
+        key("help.down", "j,down,pagedown", "scroll(1)", "down", "further down", show=False),
+        key("help.up", "k,up,pageup", "scroll(-1)", "up", "back up", show=False),
+        key("help.quit", "q", "app.quit", "quit", "leave; runs go on"),
     ]
 
     def __init__(self, explained: Screen) -> None:

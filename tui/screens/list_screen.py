@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container
 from textual.widgets import Input
 
@@ -13,7 +13,7 @@ from tui.data.summary import RunSummary, summarise_run
 from tui.screens.help import bindings_of
 from tui.screens.loading import LoadingScreen
 from tui.terminal import one_line
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines
 from tui.widgets.table import Column, Row, Table
 
@@ -24,13 +24,13 @@ class ListScreen(LoadingScreen):
     AUTO_FOCUS = ""
     COLUMNS: ClassVar[Sequence[Column]] = ()
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("j,down", "move(1)", "down", show=False, tooltip="next row"),
-        Binding("k,up", "move(-1)", "up", show=False, tooltip="previous row"),
-        Binding("g,home", "first", "first", show=False, tooltip="first row"),
-        Binding("G,end", "last", "last", show=False, tooltip="last row"),
-        Binding("pagedown", "page(1)", "page down", show=False, tooltip="next page"),
-        Binding("pageup", "page(-1)", "page up", show=False, tooltip="previous page"),
-        Binding("slash", "filter", "filter", tooltip="show only rows with a text; enter keeps it"),
+        key("list.down", "j,down", "move(1)", "down", "next row", show=False),
+        key("list.up", "k,up", "move(-1)", "up", "previous row", show=False),
+        key("list.first", "g,home", "first", "first", "first row", show=False),
+        key("list.last", "G,end", "last", "last", "last row", show=False),
+        key("list.page-down", "pagedown", "page(1)", "page down", "next page", show=False),
+        key("list.page-up", "pageup", "page(-1)", "page up", "previous page", show=False),
+        key("list.filter", "/", "filter", "filter", "show only rows with a text; enter keeps it"),
     ]
 
     def __init__(self) -> None:
@@ -149,6 +149,19 @@ class ListScreen(LoadingScreen):
     def card(self, row: Row, width: int) -> list[list[Span]]:
         """Return the preview of a row."""
         raise NotImplementedError
+
+    def source_of(self, row: Row) -> object:
+        """Return the file that a row is from."""
+        raise NotImplementedError
+
+    def copied(self) -> tuple[str, object]:
+        """Return the row under the cursor, as it is shown."""
+        row = self.table.row
+        if row is None:
+            return "", ""
+        titled = zip(self.columns(), row.cells, strict=True)
+        known = [f"{c.title} {text.strip()}" for c, (text, _) in titled if c.title and text.strip()]
+        return ", ".join(known), self.source_of(row)
 
     def action_move(self, by: int) -> None:
         """Move the cursor."""

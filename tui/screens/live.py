@@ -3,12 +3,12 @@
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.containers import Container, Vertical
-from textual.screen import Screen
 
 from tui.data.machine import Load, Machine
 from tui.data.model import Run
+from tui.data.records import run_path, update_records
 from tui.data.series import (
     MODES,
     axis_end,
@@ -22,9 +22,10 @@ from tui.screens import live_panels as panels
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import bindings_of
 from tui.screens.live_choices import alert_rows, metric_rows
+from tui.screens.sharing import Records, SharingScreen
 from tui.terminal import one_line
 from tui.widgets.chart import Chart, Picture, rule
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import TextLines
 from tui.widgets.table import Column, Table
 from tui.wording import compact
@@ -32,23 +33,23 @@ from tui.wording import compact
 ALIVE = ("running", "silent")
 
 
-class LiveScreen(Screen[None]):
+class LiveScreen(SharingScreen):
     """One training run, the present update or an earlier one."""
 
     PLACE = "live"
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "open", "group", tooltip="the episodes of the group"),
-        Binding("j,down", "move(1)", "down", show=False, tooltip="next group"),
-        Binding("k,up", "move(-1)", "up", show=False, tooltip="previous group"),
-        Binding("left_square_bracket", "earlier", "back", tooltip="the update before"),
-        Binding("right_square_bracket", "later", "on", show=False, tooltip="the update after"),
-        Binding("f", "follow", "follow", tooltip="follow the update that is being made"),
-        Binding("exclamation_mark", "alerts", "alerts", tooltip="alerts; enter goes to the update"),
-        Binding("m", "metric", "metric", tooltip="choose what the chart shows"),
-        Binding("v", "mode", "lin/log", tooltip="linear, logarithmic or smoothed chart"),
-        Binding("space", "pause", "pause", tooltip="stop or go on drawing; the run goes on"),
-        Binding("escape", "back", "back", show=False, tooltip="back to the runs"),
+        key("live.open", "enter", "open", "group", "the episodes of the group"),
+        key("live.down", "j,down", "move(1)", "down", "next group", show=False),
+        key("live.up", "k,up", "move(-1)", "up", "previous group", show=False),
+        key("live.earlier", "[", "earlier", "back", "the update before"),
+        key("live.later", "]", "later", "on", "the update after", show=False),
+        key("live.follow", "f", "follow", "follow", "follow the update that is being made"),
+        key("live.alerts", "!", "alerts", "alerts", "alerts; enter goes to the update"),
+        key("live.metric", "m", "metric", "metric", "choose what the chart shows"),
+        key("live.mode", "v", "mode", "lin/log", "linear, logarithmic or smoothed chart"),
+        key("live.pause", "space", "pause", "pause", "stop or go on drawing; the run goes on"),
+        key("live.back", "escape", "back", "back", "back to the runs", show=False),
     ]
 
     def __init__(self, run_key: str) -> None:
@@ -191,6 +192,18 @@ class LiveScreen(Screen[None]):
         self._viewed = update
         self._say()
         self.paint()
+
+    def copied(self) -> tuple[str, object]:
+        """Return the group under the cursor and the numbers of the update."""
+        run, row = self.run_shown, self.query_one("#groups", Table).row
+        if run is None:
+            return "", ""
+        return panels.copied(self.training, self.update, self.judged, row), run_path(run)
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the metrics of every update."""
+        training, run = self.training, self.run_shown
+        return f"live-{run.run_id if run else ''}", lambda: update_records(training)
 
     def action_move(self, by: int) -> None:
         """Move among the groups."""

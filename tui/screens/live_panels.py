@@ -279,6 +279,23 @@ def group_row(group: Group, advantage: str) -> Row:
     )
 
 
+def copied(training: Training, update: int, judged: int, row: Row | None) -> str:
+    """Return a group of an update, and the metrics of the last one that is over."""
+    parts = []
+    if row is not None:
+        cells = zip(GROUP_COLUMNS, row.cells, strict=True)
+        said = [f"{column.title} {text}".strip() for column, (text, _) in cells if text]
+        parts.append(f"update {update}: {', '.join(said)}")
+    numbers = [
+        f"{name} {compact(training.at(judged, metric))}"
+        for name, metric in METRICS
+        if math.isfinite(training.at(judged, metric))
+    ]
+    success = "".join(text for text, _ in _share(training.success(judged)))
+    parts.append(f"update {judged}: success {success}, {', '.join(numbers)}")
+    return "; ".join(parts)
+
+
 def machine_line(
     training: Training, update: int, load: Load | None, now: float, width: int
 ) -> list[Span]:

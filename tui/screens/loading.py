@@ -4,8 +4,8 @@ from collections.abc import Callable, Hashable
 
 from textual import work
 from textual.message import Message
-from textual.screen import Screen
 
+from tui.screens.sharing import SharingScreen
 from tui.terminal import one_line
 from tui.widgets.keys import KeyLine
 
@@ -20,7 +20,7 @@ class Loaded(Message):
         self.error = error
 
 
-class LoadingScreen(Screen[None]):
+class LoadingScreen(SharingScreen):
     """A screen with `load`; what arrives is kept, and handed to `content_arrived`."""
 
     KEPT = 64

@@ -13,10 +13,12 @@ from textual.widgets import Input
 from tui.data.draft import EMBEDDED
 from tui.data.neuron_filter import Term, concept_of, matching, parse
 from tui.data.neuron_sources import PolicySource, policy_sources
+from tui.data.records import Record, neuron_record
 from tui.screens.help import bindings_of
 from tui.screens.list_screen import ListScreen
 from tui.screens.neuron_card import Known, neuron_card
 from tui.screens.neuron_rows import COLUMNS, NeuronRows, Order
+from tui.screens.sharing import Records
 from tui.terminal import one_line
 from tui.widgets.keys import KeyLine
 from tui.widgets.lines import Span, TextLines, fit, wrap
@@ -254,6 +256,21 @@ class NeuronList(ListScreen):
         known = self._known_of(place)
         size = width, self.query_one("#preview").size.height
         return neuron_card(self._neurons, row.key, self.marks.get(place), known, size)
+
+    def source_of(self, row: Row) -> object:
+        """Return the neuron table."""
+        return self.source.table
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the neurons shown, in their order."""
+        neurons, rows, marks = self._neurons, self.table.rows, dict(self.marks)
+
+        def records() -> list[Record]:
+            return [
+                neuron_record(neurons, row.key, marks.get(neurons.place(row.key))) for row in rows
+            ]
+
+        return f"neurons-{self.source.name if self.source else ''}", records
 
     def _known_of(self, place: tuple[int, int]) -> Known:
         """Return what was read of a neuron; what was not is asked for, one after the other."""

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, ClassVar
 
 from textual import on
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.widgets import Input
 
 from traces.errors import UserError
@@ -14,7 +14,7 @@ from tui.screens.neuron_list import NeuronList
 from tui.screens.neuron_rows import SORTS, Order
 from tui.screens.recorder import RecorderScreen, recorder_state
 from tui.terminal import one_line
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span
 
 if TYPE_CHECKING:
@@ -30,17 +30,28 @@ class NeuronsScreen(NeuronList):
 
     PLACE = "neurons"
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter", "card", "card", tooltip="the neuron's card (beside, in a wide window)"),
-        Binding("s", "sort(1)", "sort", tooltip="sort by the next column that knows anything"),
-        Binding("S", "reverse", "reverse", show=False, tooltip="the other way round"),
-        Binding("a", "mark(True)", "in", tooltip="accept into the cluster; again: no mark"),
-        Binding("d", "mark(False)", "out", tooltip="reject from the cluster; again: no mark"),
-        Binding("w", "save", "save", tooltip="save the accepted ones as an intervention"),
-        Binding("R", "record", "record", tooltip="steer them in a recording started from here"),
-        Binding("o", "output", "output", show=False, tooltip="what that recording says"),
-        Binding("left_square_bracket", "policy(-1)", "policy", show=False, tooltip="policy before"),
-        Binding("right_square_bracket", "policy(1)", "policy", show=False, tooltip="next policy"),
-        Binding("escape", "back", show=False, tooltip="close the card or the filter, or go back"),
+        key(
+            "neurons.card", "enter", "card", "card", "the neuron's card (beside, in a wide window)"
+        ),
+        key("neurons.sort", "s", "sort(1)", "sort", "sort by the next column that knows anything"),
+        key("neurons.reverse", "S", "reverse", "reverse", "the other way round", show=False),
+        key("neurons.accept", "a", "mark(True)", "in", "accept into the cluster; again: no mark"),
+        key("neurons.reject", "d", "mark(False)", "out", "reject from the cluster; again: no mark"),
+        key("neurons.save", "w", "save", "save", "save the accepted ones as an intervention"),
+        key(
+            "neurons.record", "R", "record", "record", "steer them in a recording started from here"
+        ),
+        key("neurons.output", "o", "output", "output", "what that recording says", show=False),
+        key("neurons.policy-before", "[", "policy(-1)", "policy", "policy before", show=False),
+        key("neurons.policy-next", "]", "policy(1)", "policy", "next policy", show=False),
+        key(
+            "neurons.back",
+            "escape",
+            "back",
+            "back",
+            "close the card or the filter, or go back",
+            show=False,
+        ),
     ]
 
     def __init__(self) -> None:

@@ -3,12 +3,12 @@
 from typing import ClassVar
 
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 from textual.screen import Screen
 
 from tui.data.recorder import Recorder
 from tui.screens.help import bindings_of
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, wrap
 
 
@@ -17,8 +17,8 @@ class RecorderScreen(Screen[None]):
 
     AUTO_FOCUS = ""
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("x", "stop", "stop", tooltip="ask the recording to stop, as ctrl-c would"),
-        Binding("escape,enter", "leave", "back", tooltip="back to the neurons; it goes on"),
+        key("recording.stop", "x", "stop", "stop", "ask the recording to stop, as ctrl-c would"),
+        key("recording.back", "escape,enter", "leave", "back", "back to the neurons; it goes on"),
     ]
 
     def __init__(self, recorder: Recorder) -> None:

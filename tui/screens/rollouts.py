@@ -3,13 +3,15 @@
 from itertools import groupby
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from tui.data.model import Episode, Run
+from tui.data.records import episode_record, run_path
 from tui.screens.list_screen import ListScreen
 from tui.screens.run_card import summary_lines
+from tui.screens.sharing import Records
 from tui.terminal import one_line
-from tui.widgets.keys import KeyLine
+from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, wrap
 from tui.widgets.table import Column, Row
 from tui.wording import count, number, outcome, short_id, state_mark
@@ -34,9 +36,9 @@ class RolloutsScreen(ListScreen):
         Column("from", rank=2),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,l,right", "open", "open", tooltip="the episode, step by step"),
-        Binding("p", "pair", "pair", tooltip="next episode of the same pair"),
-        Binding("escape,h,left", "back", "back", tooltip="clear the filter, or back"),
+        key("rollouts.open", "enter,l,right", "open", "open", "the episode, step by step"),
+        key("rollouts.pair", "p", "pair", "pair", "next episode of the same pair"),
+        key("rollouts.back", "escape,h,left", "back", "back", "clear the filter, or back"),
     ]
 
     def __init__(self, run_key: str, within: str = "", crumb: str = "") -> None:
@@ -125,6 +127,20 @@ class RolloutsScreen(ListScreen):
                 notes = (t for note in content.notes for t in wrap(f"note: {note}", width, 3))
                 lines += [[], *([(text, "dim")] for text in notes)]
         return lines
+
+    def source_of(self, row: Row) -> object:
+        """Return its trace and its place there, else the log that knows of it."""
+        run, episode = self.run_shown, self.episode_of(row.key)
+        if episode is not None and episode.path is not None:
+            return f"{episode.path} episodes/{episode.row}"
+        return run_path(run) if run else ""
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the episodes shown."""
+        run, rows = self.run_shown, self.table.rows
+        known = {episode.key: episode for episode in run.episodes} if run else {}
+        name = f"{self.PLACE}-{run.run_id if run else ''}"
+        return name, lambda: [episode_record(known[row.key]) for row in rows if row.key in known]
 
     def action_open(self) -> None:
         """Open the episode."""

@@ -4,12 +4,15 @@ import math
 from collections.abc import Callable
 from typing import ClassVar
 
-from textual.binding import Binding, BindingType
+from textual.binding import BindingType
 
 from tui.data.model import Run
+from tui.data.records import run_path, run_record
 from tui.screens.list_screen import ListScreen
 from tui.screens.run_card import run_card
+from tui.screens.sharing import Records
 from tui.terminal import one_line
+from tui.widgets.keys import key
 from tui.widgets.lines import Span
 from tui.widgets.table import Column, Row
 from tui.wording import age, compact, joined_conditions, number, share, short_id, state_mark
@@ -37,15 +40,16 @@ class RunsScreen(ListScreen):
         Column("last", least=12, most=40, rank=6),
     )
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("enter,l,right", "open", "open", tooltip="the training, or the rollouts"),
-        Binding("space", "mark", "mark", tooltip="mark as A, the next one as B; again: no mark"),
-        Binding(
+        key("runs.open", "enter,l,right", "open", "open", "the training, or the rollouts"),
+        key("runs.mark", "space", "mark", "mark", "mark as A, the next one as B; again: no mark"),
+        key(
+            "runs.compare",
             "c",
             "app.go('compare')",
             "compare",
-            tooltip="the two marked runs, or what this one holds",
+            "the two marked runs, or what this one holds",
         ),
-        Binding("escape", "clear", "clear", show=False, tooltip="clear the filter"),
+        key("runs.clear", "escape", "clear", "clear", "clear the filter", show=False),
     ]
 
     def __init__(self) -> None:
@@ -114,6 +118,16 @@ class RunsScreen(ListScreen):
             return []
         recorded = run.episodes and run.training is None
         return run_card(run, *(self.summary_of(run) if recorded else (None, "")), width)
+
+    def source_of(self, row: Row) -> object:
+        """Return its log, else its first trace."""
+        run = self.app.run_of(row.key)
+        return run_path(run) if run else row.key
+
+    def exported(self) -> tuple[str, Records]:
+        """Return the runs shown."""
+        runs = [run for row in self.table.rows if (run := self.app.run_of(row.key))]
+        return self.PLACE, lambda: [run_record(run) for run in runs]
 
     def action_open(self) -> None:
         """Open the rollouts of the run."""

@@ -1,4 +1,7 @@
-"""A picture as half blocks, two pixels a cell; only cells that changed are repainted."""
+"""A picture as half blocks, two pixels a cell; only cells that changed are repainted.
+
+Without colours or half blocks a cell is a character, as dense as its pixels are bright.
+"""
 
 import numpy as np
 from rich.color import Color
@@ -17,8 +20,10 @@ COARSE = 0xF8
 class Frame(LineWidget):
     """One picture under a title, as large as fits; a sentence where there is none."""
 
-    def __init__(self, *, id: str) -> None:
+    def __init__(self, *, id: str, density: str = "") -> None:
+        """Show nothing yet; `density` gives characters from dark to bright, for no half blocks."""
         super().__init__(id=id)
+        self._density = density
         self._title = ""
         self._picture: np.ndarray | str = ""
         self._cells = np.zeros((0, 0, 2, 3), np.uint8)
@@ -60,6 +65,8 @@ class Frame(LineWidget):
             return self.strip([(fit(self._picture, self.size.width), "dim")] if y == 1 else ())
         if y > len(self._cells):
             return self.strip(())
+        if self._density:
+            return self.strip([(shaded(self._cells[y - 1], self._density), "")])
         segments = [Segment(UPPER * n, _style(*cell)) for n, cell in _runs(self._cells[y - 1])]
         return Strip(segments).adjust_cell_length(self.size.width, self.rich_style)
 
@@ -81,6 +88,12 @@ def half_blocks(picture: np.ndarray, columns: int, rows: int) -> np.ndarray:
     small = Image.fromarray(picture).resize((across, down), Image.Resampling.BOX)
     pixels = np.asarray(small) & COARSE
     return pixels.reshape(down // 2, 2, across, 3).transpose(0, 2, 1, 3)
+
+
+def shaded(cells: np.ndarray, density: str) -> str:
+    """Return one character a cell, (columns, 2, 3) uint8, from a row of them dark to bright."""
+    luma = cells.mean(axis=1) @ (0.299, 0.587, 0.114)  # ITU-R BT.601
+    return "".join(density[level] for level in (luma / 256 * len(density)).astype(int))
 
 
 def _runs(cells: np.ndarray) -> list[tuple[int, np.ndarray]]:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from rich.cells import cell_len
 from textual.binding import Binding
 
-from tui.widgets.lines import Span, TextLines
+from tui.widgets.lines import Span, TextLines, fit
 
 NAMES = {
     "question_mark": "?",
@@ -19,13 +19,16 @@ NAMES = {
     "left_square_bracket": "[",
     "right_square_bracket": "]",
     "escape": "esc",
-    "left": "←",
-    "right": "→",
-    "up": "↑",
-    "down": "↓",
     "pageup": "pgup",
     "pagedown": "pgdn",
 }
+
+
+def key(
+    id: str, keys: str, action: str, description: str, tooltip: str, *, show: bool = True
+) -> Binding:
+    """Return a binding that the keymap file may change by its id, such as "runs.open"."""
+    return Binding(keys, action, description, show=show, tooltip=tooltip, id=id)
 
 
 def key_names(binding: Binding) -> list[str]:
@@ -60,7 +63,8 @@ class KeyLine(TextLines):
         if not self.size.width:  # not laid out yet
             return
         if self._message:
-            self.show([(self._message,)])
+            text, style = self._message
+            self.show([[(fit(text, self.size.width), style)]])
             return
         hints = list(self._hints)
         while len(hints) > 1 and self._length(hints) > self.size.width:

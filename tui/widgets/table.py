@@ -74,6 +74,9 @@ class Table(LineWidget):
     class Moved(Message):
         """The cursor is on another row, or the row under it changed."""
 
+    class Resized(Message):
+        """There is another width to lay columns out in."""
+
     def __init__(self, columns: Sequence[Column], *, id: str) -> None:
         super().__init__(id=id)
         self._columns = columns
@@ -86,6 +89,11 @@ class Table(LineWidget):
     def row(self) -> Row | None:
         """The row under the cursor."""
         return self._rows[self._cursor] if self._rows else None
+
+    @property
+    def rows(self) -> Sequence[Row]:
+        """The rows that are shown, in their order."""
+        return self._rows
 
     @property
     def place(self) -> tuple[int, int]:
@@ -160,6 +168,7 @@ class Table(LineWidget):
         self._scroll()
         self._lay_out()
         self.refresh()
+        self.post_message(self.Resized())
 
     def on_click(self, event: events.Click) -> None:
         """Move to the row that was clicked."""
