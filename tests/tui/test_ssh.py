@@ -96,7 +96,7 @@ def test_a_running_training_is_watched_over_ssh(ssh, training, size):
     with PtyTerminal([*ssh, f"cd {training} && {BIN}/vla-tui"], *size) as terminal:
         terminal.wait_for("running", 60)
         terminal.press("2")
-        terminal.wait_for("push_cube_to_zone", 20)
+        terminal.wait_for("push_cube", 20)
         before = updates(training)
         while updates(training) < before + 2:
             terminal.read(0.2)
