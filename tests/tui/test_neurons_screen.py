@@ -345,7 +345,8 @@ def test_no_table_is_one_line_with_the_command(here):
         await press(pilot, "4")
         shown = text(pilot)
         assert (
-            "no neuron table of smolvla-tabletop@5f3a5f3a yet; make it: vla-trace neurons" in shown
+            "no neuron table of smolvla-tabletop@5f3a5f3a yet; make it:\n  vla-trace neurons"
+            in shown
         )
         await press(pilot, *"jkGgsSadwR", "enter")
         tables.write_table(scenes.SHA)

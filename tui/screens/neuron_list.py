@@ -178,16 +178,19 @@ class NeuronList(ListScreen):
             return []
         if not self.app.loaded:
             return [[("reading …", "dim")]]
-        source = self.source
+        source, width = self.source, max(20, self.size.width - 4)
         if source is not None and source.stamp is not None:
             trouble = self._troubles.get("columns")
-            width = max(20, self.size.width - 4)
             said = wrap(trouble or "reading the neuron table …", width, 4)
             return [[(text, "warn" if trouble else "dim")] for text in said]
         policy = shlex.quote(source.path) if source and source.path != EMBEDDED else ""
         of = f" of {source.name}" if source else ""
         command = one_line(f"vla-trace neurons {policy}")
-        return [[(f"no neuron table{of} yet; make it: ", "bold"), (command, "accent")]]
+        lines: list[list[Span]] = [[(f"no neuron table{of} yet; make it:", "bold")]]
+        lines += [[(text, "accent")] for text in wrap(command, width, 4)]
+        if len(self._sources) > 1:
+            lines.append([(f"[ and ] show the other policies, {len(self._sources)} in all", "dim")])
+        return lines
 
     def rows(self) -> list[Row] | NeuronRows:
         """Return the neurons that the filter keeps, in order; the same object while they are."""
