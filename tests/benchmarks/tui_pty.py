@@ -100,7 +100,7 @@ def commands(folder: Path, peers: Path | None) -> dict[str, tuple[list[str], str
     if peers:
         (folder / "leet").mkdir()
         run = wandb_run(folder / "leet", peers)
-        found["wandb leet"] = ([str(peers / "bin/wandb"), "leet", "run", str(run)], "approx_kl")
+        found["wandb leet"] = ([str(peers / "bin/wandb"), "leet", "run", str(run)], str(STEPS - 1))
         found["harlequin"] = ([str(peers / "bin/harlequin"), "--no-download-tzdata"], "")
     return found
 

@@ -25,8 +25,8 @@ def test_an_unseen_state_has_the_weight_of_the_prior():
 
 def test_each_likelihood_has_its_own_learning_rate():
     assert TrainConfig().lr == 1e-4
-    assert TrainConfig(likelihood="flow-noise").lr < 1e-4
-    assert TrainConfig(likelihood="flow-noise", lr=1e-4).lr == 1e-4
+    assert TrainConfig(likelihood="gaussian").lr < 1e-4
+    assert TrainConfig(likelihood="gaussian", lr=1e-4).lr == 1e-4
 
 
 BAD = [

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -115,7 +116,9 @@ def test_an_interrupted_export_leaves_no_half_dataset(tmp_path, how):
     many = tmp_path / "traces" / "many.h5"
     write(many, range(400))  # takes seconds to export, also while nobody looks
     args = [VLA_TRACE, "export", many, "--to", "robomimic", "-o", out]
-    with subprocess.Popen(args, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as process:
+    heard = partial(signal.signal, signal.SIGINT, signal.SIG_DFL)  # a job in the background is deaf
+    pipes = {"stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    with subprocess.Popen(args, preexec_fn=heard, **pipes) as process:
         while not list(tmp_path.glob("out.hdf5.exporting-*/out.hdf5")) and process.poll() is None:
             time.sleep(0.002)
         process.send_signal(how)

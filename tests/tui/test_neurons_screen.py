@@ -265,7 +265,7 @@ def program(tmp_path, monkeypatch):
 
 
 async def ended(pilot, recorder):
-    for _ in range(200):
+    for _ in range(1000):
         if recorder.code is not None:
             break
         time.sleep(0.02)
