@@ -20,7 +20,7 @@ import numpy as np
 
 from traces.errors import MissingFile, UserError
 from traces.header import TraceHeader
-from traces.reader import read_header
+from traces.root import read_header
 from traces.rules import index_faults
 from traces.safety import FAILURES, SafeGroup, opened
 from traces.scan import Fault, Test, infinite, not_finite, not_text, outside, scan

@@ -9,9 +9,6 @@ it is asked for; what nobody asks for is never opened.
 from __future__ import annotations
 
 import ctypes
-import os
-import resource
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import cache, cached_property
@@ -25,6 +22,7 @@ from h5py._objects import phil
 
 from traces.errors import MissingFile, NotATrace
 from traces.heaps import damaged_heap
+from traces.memory import ROOM_BYTES, limited_growth
 from traces.schema import OPTIONAL_TABLES, TABLES, Field, fields_of
 from traces.torn import GrowingDataset
 
@@ -46,8 +44,6 @@ DAMAGE = (KeyError, OSError, RuntimeError, TypeError, ValueError)
 """What h5py raises where a file is damaged."""
 FAILURES = (NotATrace, *DAMAGE)
 """What reading raises where a file is damaged or refused."""
-ROOM_BYTES = 256 * 2**20
-"""Memory that reading one attribute may take."""
 
 
 def opened(path: Path, *, swmr: bool) -> SafeGroup:
@@ -265,49 +261,6 @@ class SafeAttributes(Mapping):
     def _place(self, name: str) -> str:
         owner = self._owner.name.strip("/")
         return f"the attribute {name}{' of ' if owner else ''}{owner}"
-
-
-@contextmanager
-def limited_growth() -> Iterator[None]:
-    """Let the process grow by ROOM_BYTES only: HDF5 loads texts and names before it tells a size.
-
-    The limit is the whole process's, so one thread at a time is in such a block; within it another
-    one changes nothing.
-    """
-    with _one_thread:
-        before = resource.getrlimit(resource.RLIMIT_AS)
-        if _within or (pages := _pages()) is None:
-            yield
-            return
-        here = pages * resource.getpagesize() + ROOM_BYTES
-        if before[0] != resource.RLIM_INFINITY:
-            here = min(here, before[0])
-        resource.setrlimit(resource.RLIMIT_AS, (here, before[1]))
-        _within.append(here)
-        try:
-            yield
-        except MemoryError as error:
-            raise OSError("a text or a name does not fit into memory") from error
-        finally:
-            _within.clear()
-            resource.setrlimit(resource.RLIMIT_AS, before)
-
-
-_one_thread = threading.RLock()
-_within: list[int] = []
-"""The limit in force, if there is one."""
-
-
-def _pages() -> int | None:
-    """Return the size of this process, in pages; None where the system does not tell."""
-    try:
-        statm = os.open("/proc/self/statm", os.O_RDONLY)
-    except OSError:  # not Linux
-        return None
-    try:
-        return int(os.read(statm, 64).split()[0])
-    finally:
-        os.close(statm)
 
 
 def walk(group: SafeGroup) -> Iterator[tuple[str, h5py.Dataset | str]]:
