@@ -21,14 +21,14 @@ import numpy as np
 import polars as pl
 
 from analysis.conditions import count_of
-from analysis.episode_means import MIN_DECISIONS, MIN_EPISODES, EpisodeMeans, correlations
-from analysis.generality import LABELS, RESOLVING_EPISODES, labels, logits
+from analysis.episode_means import MIN_DECISIONS, MIN_EPISODES
+from analysis.generality import LABELS, RESOLVING_EPISODES
 from analysis.multiplicity import corrected
-from analysis.natural import Chosen, by_episode, chosen_sites, natural_episodes
-from analysis.onsets import OFF, ON, CoverageCounter, unit_rows
-from analysis.other_episodes import ALIGNMENTS, beside_others
-from analysis.signals import CLOCK, SIGNALS
-from traces.collection import TraceCollection, open_traces
+from analysis.natural import Chosen, chosen_sites, natural_episodes
+from analysis.onsets import OFF, ON
+from analysis.signals import SIGNALS
+from analysis.units import read_units
+from traces.collection import open_traces
 from traces.errors import UserError
 
 LEVEL = 0.05
@@ -110,7 +110,8 @@ def meaning(paths: Iterable[Path | str], sites: Iterable[str] = ()) -> Meaning:
     with open_traces(*paths) as traces:
         chosen = Chosen.of(traces, frame)
         names, left_out = chosen_sites(traces, tuple(sites))
-        read = [_read(traces, site, chosen) for site in names]
+        layers = {site.name: site.layer for site in traces.sites()}
+        read = [read_units(traces.activation(name), layers[name], chosen) for name in names]
     seen = [one for one in read if one.coverage["episodes"][0] > 0]
     if not seen:
         raise UserError(
@@ -119,9 +120,9 @@ def meaning(paths: Iterable[Path | str], sites: Iterable[str] = ()) -> Meaning:
         )
     if unseen := set(names) - {one.coverage["site"][0] for one in seen}:
         notes.append(f"recorded in no unsteered episode: {', '.join(sorted(unseen))}")
-    signals = _corrected(pl.concat([one.signals for one in seen]))
+    signals = corrected_signals(pl.concat([one.signals for one in seen]))
     counted = pl.concat([one.coverage for one in seen])
-    about = _about_recording(chosen) + _about_signals(signals) + _about_rule(chosen)
+    about = about_recording(chosen) + _about_signals(signals) + _about_rule(chosen)
     return Meaning(
         policy=frame["policy"][0],
         episodes=len(frame),
@@ -133,77 +134,7 @@ def meaning(paths: Iterable[Path | str], sites: Iterable[str] = ()) -> Meaning:
     )
 
 
-@dataclass(frozen=True)
-class _Site:
-    """The tables of one site, before anything is corrected over all."""
-
-    signals: pl.DataFrame
-    coverage: pl.DataFrame
-
-
-def _read(traces: TraceCollection, site: str, chosen: Chosen) -> _Site:
-    """Go through a site episode by episode."""
-    values = traces.activation(site)
-    units, shape = values.shape[-1], (len(SIGNALS), values.shape[-1])
-    own = EpisodeMeans.of_shape(*shape)
-    others, beyond = (EpisodeMeans.of_shape(len(ALIGNMENTS), *shape) for _ in range(2))
-    counter = CoverageCounter(units, int(chosen.task.max()) + 1, active=OFF)
-    for episode, decisions, x in by_episode(values, chosen.decisions):
-        signals = chosen.signals[:, decisions]
-        own.add(correlations(x, signals))
-        r, r_other = beside_others(x, signals, _others(chosen, episode))
-        others.add(r_other)
-        beyond.add(r - r_other)
-        counter.add(unit_rows(x), int(chosen.task[episode]), chosen.durations[decisions])
-    layer = next(one.layer for one in traces.sites() if one.name == site)
-    unit = {"site": [site] * units, "layer": [layer] * units, "neuron": np.arange(units)}
-    low, high = own.interval()
-    of_signals = {
-        "n": own.n,
-        "r": own.mean,
-        "low": low,
-        "high": high,
-        "p": own.p(),
-        **_compared(own, others, beyond),
-    }
-    each = [
-        pl.DataFrame(unit | {"signal": [name] * units} | {k: v[i] for k, v in of_signals.items()})
-        for i, name in enumerate(SIGNALS)
-    ]
-    counted = counter.result()
-    columns = {name: getattr(counted, name) for name in OF_COVERAGE if hasattr(counted, name)}
-    columns |= {"episodes": [counted.episodes] * units}
-    columns |= {"label": labels(counted), "logit": logits(counted)}
-    return _Site(pl.concat(each), pl.DataFrame(unit | columns).fill_nan(None))
-
-
-def _others(chosen: Chosen, episode: int) -> list[np.ndarray]:
-    """Signals of the episodes that one is compared with, (S, their decisions) each."""
-    first, n = chosen.decisions.first, chosen.decisions.n
-    others = chosen.others[episode]
-    return [chosen.signals[:, first[e] : first[e] + n[e]] for e in others if e >= 0 and n[e]]
-
-
-def _compared(own: EpisodeMeans, others: EpisodeMeans, beyond: EpisodeMeans) -> dict:
-    """Columns of the comparison with other episodes, in the alignment that explains more."""
-    p = beyond.p()  # (ALIGNMENTS, S, N)
-    away = beyond.mean * own.mean <= 0  # r_other is as far from 0 as r, or on the other side
-    worst = np.where(away, 2.0, np.nan_to_num(p)).argmax(axis=0)[None]
-    chosen = {
-        "r_other": others.mean,
-        "n_other": beyond.n,
-        "p_beyond": np.where(np.isnan(p).any(axis=0), np.nan, np.where(away, 1.0, p)),
-    }
-    columns = {k: np.take_along_axis(v, worst, axis=0)[0] for k, v in chosen.items()}
-    clock = list(SIGNALS).index(CLOCK)  # one clock is as good as another
-    columns["n_other"][clock] = 0
-    columns["r_other"][clock] = columns["p_beyond"][clock] = np.nan
-    columns["p_follows"] = np.maximum(own.p(), columns["p_beyond"])
-    columns["p_follows"][clock] = own.p()[clock]
-    return columns
-
-
-def _corrected(signals: pl.DataFrame) -> pl.DataFrame:
+def corrected_signals(signals: pl.DataFrame) -> pl.DataFrame:
     """Add p values corrected over all neurons, signal by signal; what is unknown is null."""
     for name in ("p", "p_follows"):
         p, adjusted = signals[name].to_numpy(), np.full(len(signals), np.nan)
@@ -234,7 +165,7 @@ def _by_site(counted: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _about_recording(chosen: Chosen) -> list[str]:
+def about_recording(chosen: Chosen) -> list[str]:
     """What the episodes allow."""
     n = chosen.decisions.n
     notes = []

@@ -41,20 +41,29 @@ def meed_cm(step_cm: np.ndarray, first: int | None = None) -> float | None:
     return total / len(lengths) if len(lengths) and math.isfinite(total) else None
 
 
-def step_lengths_of(
+def displacements_of(
     ee_pos_world_m: np.ndarray, final_pos_world_m: np.ndarray, spans: Spans
 ) -> np.ndarray:
-    """`step_lengths_cm` of many episodes at once: (T,) [cm].
+    """How the hand moved in each control step of many episodes: (T, 3) [m], world frame.
 
     Args:
         ee_pos_world_m: (T, 3) positions before each action, episode after episode.
         final_pos_world_m: (E, 3) where each episode ended.
         spans: the steps of each episode.
     """
-    moved = np.empty(ee_pos_world_m.shape)  # (T, 3), float64
+    moved = np.empty(ee_pos_world_m.shape)  # float64
     moved[:-1] = ee_pos_world_m[1:]
     moved[spans.last] = final_pos_world_m[spans.n > 0]
     with np.errstate(over="ignore", invalid="ignore"):  # a broken pose gives no finite length
         moved -= ee_pos_world_m
+    return moved
+
+
+def step_lengths_of(
+    ee_pos_world_m: np.ndarray, final_pos_world_m: np.ndarray, spans: Spans
+) -> np.ndarray:
+    """`step_lengths_cm` of many episodes at once, arguments as above: (T,) [cm]."""
+    moved = displacements_of(ee_pos_world_m, final_pos_world_m, spans)
+    with np.errstate(over="ignore", invalid="ignore"):
         moved *= moved
         return 100 * np.sqrt(moved[:, 0] + moved[:, 1] + moved[:, 2])

@@ -4,6 +4,9 @@ A decision is a policy call; the control steps it drove are those that executed 
 (`decisions/n_executed` of them). A signal of a decision is the mean over these steps.
 
     speed             distance the hand moved in a control step [cm]
+    moves x           how far it moved along each axis of the world [cm]
+    moves y
+    moves z
     opening           distance between the fingers [cm]
     closing           share of steps in which the hand is told to close
     contact           share in which a finger touches something
@@ -16,13 +19,14 @@ A decision is a policy call; the control steps it drove are those that executed 
 
 import numpy as np
 
-from analysis.motion import step_lengths_of
+from analysis.motion import displacements_of
 from analysis.phases import PHASES, phases, told_to_close
 from analysis.spans import Spans
 from traces.collection import TraceCollection
 
 SIGNALS = {
     "speed": "cm per control step",
+    **{f"moves {axis}": f"cm per control step along world {axis}" for axis in "xyz"},
     "opening": "cm between the fingers",
     "closing": "share of steps told to close",
     "contact": "share of steps that touch something",
@@ -41,8 +45,10 @@ def decision_signals(traces: TraceCollection) -> np.ndarray:
     spans = Spans.of(episodes)
     closing = told_to_close(steps["action"])
     marked = phases(steps["contact"], closing, spans)
+    moved = 100 * displacements_of(steps["ee_pos"], episodes["final_ee_pos"], spans)
     of_steps = [
-        step_lengths_of(steps["ee_pos"], episodes["final_ee_pos"], spans),
+        np.sqrt((moved * moved).sum(axis=1)),
+        *moved.T,
         100 * np.abs(steps["gripper"][:, 0] - steps["gripper"][:, 1]),
         closing,
         steps["contact"],

@@ -22,7 +22,9 @@ from engine.donor import DonorTrace, Scene
 from engine.likelihoods import flow_sde
 from engine.noise import NoiseKey
 from engine.policies.smolvla import LoadedPolicy, image_batch, prefix_cache
+from engine.splice import autoencoder_of
 from engine.steering import Steer, check, steered
+from traces.autoencoder import Autoencoder
 from traces.errors import UserError
 from traces.intervention import Intervention
 
@@ -108,7 +110,7 @@ class Actor:
             )
         self.loaded, self.sampler, self.n_executed = loaded, sampler, n_executed
         self.intervention, self.base_log_prob = intervention, base_log_prob
-        self._donors: dict[Intervention, DonorTrace | None] = {}
+        self._sources: dict[Intervention, DonorTrace | Autoencoder | None] = {}
         if intervention is not None:
             self._made_ready(intervention)
         self.capture = Capture(loaded.policy, n_executed, intervention, wanted)
@@ -137,8 +139,9 @@ class Actor:
         Raises:
             UserError: a donor lacks one of them.
         """
-        for donor in filter(None, self._donors.values()):
-            donor.expect(scenes)
+        for source in self._sources.values():
+            if isinstance(source, DonorTrace):
+                source.expect(scenes)
 
     @torch.inference_mode()  # bit-equal to no_grad and 5 % faster
     def decide(self, requests: Sequence[Request | None]) -> list[Decision | None]:
@@ -211,10 +214,10 @@ class Actor:
     def _steer(
         self, intervention: Intervention, requests: Sequence[Request | None], rows: list[int]
     ) -> Steer:
-        donor = self._made_ready(intervention)
-        if donor is None:
-            return Steer(intervention, tuple(rows))
-        given = {row: donor.values(requests[row].scene, requests[row].decision) for row in rows}
+        source = self._made_ready(intervention)
+        if not isinstance(source, DonorTrace):
+            return Steer(intervention, tuple(rows), autoencoder=source)
+        given = {row: source.values(requests[row].scene, requests[row].decision) for row in rows}
         given = {row: values for row, values in given.items() if values is not None}
         donated = {
             site: torch.stack([values[site] for values in given.values()])
@@ -222,15 +225,17 @@ class Actor:
         }
         return Steer(intervention, tuple(given), donated)
 
-    def _made_ready(self, intervention: Intervention) -> DonorTrace | None:
-        """Check an intervention when it is first seen, and open its donor."""
-        if intervention not in self._donors:
+    def _made_ready(self, intervention: Intervention) -> DonorTrace | Autoencoder | None:
+        """Check an intervention when it is first seen, and open what it takes from elsewhere."""
+        if intervention not in self._sources:
             policy = self.loaded.policy
             check(policy, intervention, null_control=intervention.is_null_control)
             _check_window(intervention, self.n_executed)
-            donor = intervention.donor and DonorTrace(policy, intervention, self.n_executed)
-            self._donors[intervention] = donor
-        return self._donors[intervention]
+            source = intervention.donor and DonorTrace(policy, intervention, self.n_executed)
+            if intervention.sae:
+                source = autoencoder_of(policy, intervention)
+            self._sources[intervention] = source
+        return self._sources[intervention]
 
     def _base_log_prob(self, batch: dict[str, Tensor], chain: Tensor) -> Tensor:
         """(B, H) under the unsteered policy, NaN unless asked for."""

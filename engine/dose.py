@@ -25,7 +25,7 @@ from engine import sites
 from engine.actor import Actor, Request
 from engine.hooks import tapped
 from engine.steering import Steer, effect
-from traces.intervention import Site
+from traces.intervention import DIRECTION_OPERATORS, Site
 
 SILENT = 1e-9  # a standard deviation below this is none
 
@@ -125,7 +125,7 @@ def _at_site(
         x: (M, d) residual stream after the layer.
     """
     if steer.intervention.kind(site) == "resid_post":
-        if site.vector:
+        if steer.intervention.operator in DIRECTION_OPERATORS:
             along = torch.tensor(site.vector)
             before, shift = ((h @ along / along.norm())[:, None] for h in (before, shift))
         return _in_sigma(shift, before), torch.zeros(0), _relative(shift, x)

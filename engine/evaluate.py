@@ -59,13 +59,24 @@ def outcomes(
         env: `config.slots` environments of that task; made and closed here if absent.
         played: is told how many episodes have ended.
     """
+    actors = [Actor(p, FlowSDE(config.steps, 0.0), config.replan, wanted=()) for p in policies]
+    return outcomes_of(config, actors, task_id, env, played)
+
+
+def outcomes_of(
+    config: EvalConfig,
+    actors: Sequence[Actor],
+    task_id: int,
+    env: VectorEnv | None = None,
+    played: Callable[[int], None] = lambda n: None,
+) -> list[list[bool]]:
+    """As `outcomes`, of actors, which may be steered."""
     count = itertools.count(1)
     plans = [held_out(config.suite, task_id, config.seed + i) for i in range(config.episodes)]
     slots, won = min(config.slots, config.episodes), []
     making = VectorEnv(config.suite, task_id, slots, config.workers) if env is None else None
     with making or nullcontext(env) as playing:
-        for loaded in policies:
-            actor = Actor(loaded, FlowSDE(config.steps, 0.0), config.replan, wanted=())
+        for actor in actors:
             episodes = play(playing, actor, plans, slots, lambda _: played(next(count)))
             won.append([episode.success for episode in episodes])
     return won

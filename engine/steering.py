@@ -12,10 +12,11 @@ import torch
 from lerobot.policies.pretrained import PreTrainedPolicy
 from torch import Tensor
 
-from engine import sites
+from engine import sites, splice
 from engine.hooks import edited, rewritten, tapped
+from traces.autoencoder import Autoencoder
 from traces.errors import UnknownName, UserError
-from traces.intervention import Intervention, Site
+from traces.intervention import SAE_OPERATORS, Intervention, Site
 
 # h: (tokens, neurons) -> the same shape; c the coefficient, v the site's vector (ones where it is
 # empty; of patch the donor's values, NaN where it has none), m its offset (zeros where empty)
@@ -47,6 +48,8 @@ class Steer:
     rows: tuple[int, ...]
     donated: Mapping[Site, Tensor] = field(default_factory=dict)
     """for patch: site to (rows, tokens, N), of the expert (rows, K, tokens, N); NaN: no value"""
+    autoencoder: Autoencoder | None = None
+    """for the sae operators"""
 
 
 @contextmanager
@@ -168,6 +171,14 @@ def _ffn_edit(
     steer: Steer, site: Site, chosen: tuple[Tensor, Tensor]
 ) -> Callable[[Tensor, int], Tensor]:
     row, token = chosen
+    if steer.autoencoder:
+        added = splice.change(steer.autoencoder, steer.intervention, site, row)
+
+        def moved(h: Tensor, step: int) -> Tensor:
+            h[chosen] += added(h[chosen]).to(h.dtype)
+            return h
+
+        return moved
     operator, c = OPERATORS[steer.intervention.operator], steer.intervention.coefficient
     where = chosen
     if site.neurons:
@@ -187,17 +198,26 @@ def _ffn_edit(
 def _residual_edit(
     steer: Steer, site: Site, chosen: tuple[Tensor, Tensor], before: list[Tensor]
 ) -> Callable[[Tensor, int], Tensor]:
-    operator, c = RESIDUAL_OPERATORS[steer.intervention.operator], steer.intervention.coefficient
-    direction = torch.tensor(site.vector)
-    donated = _donated(steer, site, chosen)
+    added = _residual_change(steer, site, chosen)
 
     def edit(written: Tensor, step: int) -> Tensor:  # (B, tokens, d): what the FFN adds
         x = written[chosen] + before[0][chosen]
-        d = donated(step) if donated else direction
-        written[chosen] += operator(x.float(), c, d).to(written.dtype)
+        written[chosen] += added(x.float(), step).to(written.dtype)
         return written
 
     return edit
+
+
+def _residual_change(
+    steer: Steer, site: Site, chosen: tuple[Tensor, Tensor]
+) -> Callable[[Tensor, int], Tensor]:
+    """What is added to the residual stream of the chosen tokens, (tokens, d)."""
+    if steer.autoencoder:
+        added = splice.change(steer.autoencoder, steer.intervention, site, chosen[0])
+        return lambda x, step: added(x)
+    operator, c = RESIDUAL_OPERATORS[steer.intervention.operator], steer.intervention.coefficient
+    direction, donated = torch.tensor(site.vector), _donated(steer, site, chosen)
+    return lambda x, step: operator(x, c, donated(step) if donated else direction)
 
 
 def _donated(
@@ -227,12 +247,6 @@ def check(policy: PreTrainedPolicy, intervention: Intervention, null_control: bo
         UserError: operator, window, layer, neuron or direction that this policy cannot serve, or
             a layer that nothing reads; layers that work are listed.
     """
-    if intervention.operator not in OPERATORS | RESIDUAL_OPERATORS:
-        raise UnknownName(
-            "operator this version can apply",
-            intervention.operator,
-            OPERATORS | RESIDUAL_OPERATORS,
-        )
     for site in intervention.sites:
         _check_site(policy, intervention, site, null_control)
     if window := intervention.denoise_window:
@@ -261,6 +275,8 @@ def _check_site(
     if not null_control and site.layer not in live:
         raise UserError(f"layer {site.layer} cannot change the action; layers that can: {live}")
     width = sites.place(policy, site.tower, site.layer, intervention.kind(site)).width
+    if intervention.operator in SAE_OPERATORS:
+        return  # `splice.autoencoder_of` knows its features
     outside = [n for n in site.neurons if n >= width]
     if outside:
         raise UserError(

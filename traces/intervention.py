@@ -17,7 +17,15 @@ typically its mean):
 and with x the residual stream after the layer, d the direction in `Site.vector` and u = d / |d|:
 
     add_direction   x <- x + c d         project_out     x <- x - c (u . x) u
-    sae_feature     x <- x + c v (decoder row of feature), for the features in `Site.neurons`
+
+and with z the features that a sparse autoencoder reads from x (or from h), D its decoder and f one
+of the features in `Site.neurons`:
+
+    sae_set         x <- x + (c v_f - z_f) D_f    sae_scale   x <- x + (c - 1) z_f D_f
+    sae_splice      x <- x + c (x^ - x)           x^ being its reconstruction
+
+in the scale that x has (see `traces.autoencoder`). An autoencoder of means over tokens reads the
+mean of the tokens it acts on, and each of them gets the change of that mean.
 """
 
 from __future__ import annotations
@@ -34,7 +42,9 @@ PLAIN_OPERATORS = ("scale", "zero_ablation", "patch")
 """Operators without a number per neuron; a site without neurons means its whole layer."""
 NEURON_OPERATORS = (*OFFSET_OPERATORS, "add", "mean_ablation", *PLAIN_OPERATORS)
 DIRECTION_OPERATORS = ("add_direction", "project_out")
-OPERATORS = (*NEURON_OPERATORS, *DIRECTION_OPERATORS, "sae_feature")
+FEATURE_OPERATORS = ("sae_set", "sae_scale")
+SAE_OPERATORS = (*FEATURE_OPERATORS, "sae_splice")
+OPERATORS = (*NEURON_OPERATORS, *DIRECTION_OPERATORS, *SAE_OPERATORS)
 TOKEN_GROUPS = ("image", "language", "state")
 KINDS = ("ffn_act", "resid_post")
 
@@ -48,13 +58,14 @@ class Site:
     layer: int
     neurons: tuple[int, ...] = ()
     """Hidden units of the layer's feed-forward block, empty for all of them where the operator has
-    no number per neuron; feature numbers for `sae_feature`."""
+    no number per neuron; numbers of features for `sae_set` and `sae_scale`."""
     vector: tuple[float, ...] = ()
     """One number per neuron, or the direction in the residual stream."""
     offset: tuple[float, ...] = ()
     """One number per neuron: what a coefficient of 0 stands for; empty: zeros."""
     kind: str = ""
-    """`ffn_act` or `resid_post`, for `patch` (empty: ffn_act); others have but one place."""
+    """`ffn_act` or `resid_post`, for `patch` (empty: ffn_act) and what an autoencoder does (empty:
+    resid_post); others have but one place."""
 
     def __post_init__(self) -> None:
         _set(self, "tower", str(self.tower))
@@ -109,8 +120,10 @@ class Intervention:
     """Control steps [start, stop): it acts in decisions made at one of them; None: in all."""
     denoise_window: tuple[int, int] | None = None
     """Denoising steps [start, stop) in which it acts on the expert; None: all."""
+    sae: str = ""
+    """Folder of the sparse autoencoder, for `sae_set`, `sae_scale` and `sae_splice`."""
     sae_sha256: str = ""
-    """Hash of the sparse autoencoder's file, for `sae_feature`."""
+    """Hash of it, see `Autoencoder.sha256`."""
     provenance: dict = field(default_factory=dict, hash=False)
     """Where it came from: concept, seed neuron, cluster size, distances, checkpoint hash."""
     every: int = 1
@@ -139,10 +152,11 @@ class Intervention:
         places = [(site.tower, site.layer) for site in self.sites]
         if len(set(places)) != len(places):
             raise BadIntervention("sites", places, "each (tower, layer) once")
-        if (self.operator == "sae_feature") != bool(self.sae_sha256):
-            raise BadIntervention(
-                "sae_sha256", self.sae_sha256, "a hash for sae_feature and none for other operators"
-            )
+        for name in ("sae", "sae_sha256"):
+            if (self.operator in SAE_OPERATORS) != bool(getattr(self, name)):
+                raise BadIntervention(
+                    name, getattr(self, name), "one for the sae operators and none for others"
+                )
         if (self.operator == "patch") != (self.donor is not None):
             raise BadIntervention(
                 "donor", self.donor, "a recording for patch and none for other operators"
@@ -157,7 +171,7 @@ class Intervention:
 
     def kind(self, site: Site) -> str:
         """What it changes at one of its sites: one of `KINDS`."""
-        residual = self.operator in (*DIRECTION_OPERATORS, "sae_feature")
+        residual = self.operator in (*DIRECTION_OPERATORS, *SAE_OPERATORS)
         return site.kind or ("resid_post" if residual else "ffn_act")
 
     def acts_at(self, step: int, decision: int) -> bool:
@@ -202,7 +216,7 @@ class Intervention:
         """Return a SHA-256 of everything that acts: all fields but name and provenance."""
         acts = _without_later(asdict(self))
         acts["sites"] = [_without_later(site) for site in acts["sites"]]
-        del acts["name"], acts["provenance"]
+        del acts["name"], acts["provenance"], acts["sae"]
         return hashlib.sha256(json.dumps(acts, sort_keys=True).encode()).hexdigest()
 
 
@@ -214,10 +228,13 @@ def _without_later(content: dict) -> dict:
 
 def _check_site(site: Site, operator: str) -> None:
     """Check that a site carries what its operator reads, and nothing it would ignore."""
-    if site.kind and operator != "patch":
+    if site.kind and operator not in ("patch", *SAE_OPERATORS):
         raise BadIntervention("kind", site.kind, f"none for {operator}, which has one place")
     if site.offset and operator not in OFFSET_OPERATORS:
         raise BadIntervention("offset", f"{len(site.offset)} numbers", f"none for {operator}")
+    if operator in SAE_OPERATORS:
+        _check_features(site, operator)
+        return
     if operator in DIRECTION_OPERATORS or site.kind == "resid_post":
         if site.neurons:
             raise BadIntervention("neurons", list(site.neurons), f"none for {operator}")
@@ -230,6 +247,15 @@ def _check_site(site: Site, operator: str) -> None:
         raise BadIntervention("neurons", [], f"at least one for {operator}")
     _check_length("vector", site.vector, operator, _vector_lengths(operator, len(site.neurons)))
     _check_length("offset", site.offset, operator, (0, len(site.neurons)))
+
+
+def _check_features(site: Site, operator: str) -> None:
+    """Check the features that an autoencoder's operator changes."""
+    if (operator in FEATURE_OPERATORS) != bool(site.neurons):
+        wanted = "at least one feature" if operator in FEATURE_OPERATORS else "none"
+        raise BadIntervention("neurons", list(site.neurons), f"{wanted} for {operator}")
+    allowed = (0, len(site.neurons)) if operator == "sae_set" else (0,)
+    _check_length("vector", site.vector, operator, allowed)
 
 
 def _vector_lengths(operator: str, neurons: int) -> tuple[int, ...]:

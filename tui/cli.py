@@ -34,6 +34,7 @@ COMMANDS = {
     "neurons": ("tui.commands.neurons:command", "Read a policy's neurons in words."),
     "meaning": ("tui.commands.meaning:command", "What recorded neurons follow over time."),
     "cluster": ("tui.commands.cluster:command", "Choose the neurons of a concept to steer."),
+    "sae": ("tui.commands.sae:command", "Sparse autoencoders: train, judge, steer."),
     "ls": ("tui.commands.ls:command", "List recordings, one line each."),
     "show": ("tui.commands.show:command", "Summarise one trace file."),
     "check": ("tui.commands.check:command", "Check traces from end to end."),

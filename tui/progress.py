@@ -1,6 +1,8 @@
 """Progress of a recording on stderr: a bar on a terminal, plain lines elsewhere."""
 
 import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import click
@@ -60,3 +62,25 @@ class Progress:
         at_a_line = self._in_phase and (self._done % LINE_EVERY == 0 or self._done == self._total)
         if self._bar.disable and at_a_line:
             click.echo(f"{self._done}/{self._total} episodes, {text}", err=True)
+
+
+@contextmanager
+def counting(what: str, total: int, done: int = 0) -> Iterator[Callable[[int, str], None]]:
+    """Show how far something is: yields a function of how much is done, and what to say of it."""
+    bar = Bar(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=Console(stderr=True),
+        disable=not sys.stderr.isatty(),
+    )
+    task = bar.add_task(what, total=total, completed=done)
+
+    def show(done: int, text: str) -> None:
+        bar.update(task, completed=done, description=f"{what}: {one_line(text)}")
+        if bar.disable and (done % LINE_EVERY == 0 or done == total):
+            click.echo(f"{what}: {done}/{total}, {one_line(text)}", err=True)
+
+    with bar:
+        yield show

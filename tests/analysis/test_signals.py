@@ -20,6 +20,9 @@ def test_a_decision_has_the_mean_of_the_steps_it_drove(traces, tmp_path):
         found = dict(zip(SIGNALS, decision_signals(opened), strict=True))
     expected = {
         "speed": [2, 3, 4],
+        "moves x": [2, 3, 4],
+        "moves y": [0, 0, 0],
+        "moves z": [0, 0, 0],
         "opening": [9, 6, 2],
         "closing": [0, 2 / 3, 1],
         "contact": [0, 1, 0],

@@ -1,0 +1,1 @@
+"""Sparse autoencoders over recorded activations: train, judge, describe their features."""

@@ -1,0 +1,206 @@
+"""`vla-trace sae eval FOLDERS`: how good autoencoders are, on rows and inside the policy."""
+
+from typing import TYPE_CHECKING
+
+import click
+
+from traces.errors import UserError
+from tui.terminal import Exit, one_line, to_json
+
+if TYPE_CHECKING:
+    from analysis.sae.measures import Reconstruction
+    from engine.policies.smolvla import LoadedPolicy
+    from traces.autoencoder import Autoencoder
+
+
+@click.command(
+    name="eval",
+    help="""Judge autoencoders of one site.
+
+    On held-out episodes of --traces: FVU is the fraction of variance unexplained, L0 the features
+    of a row, dead the share of features that never fire; stability is how much of one is found
+    again under the other seeds (mean of the largest |cosine|; in brackets what random directions
+    give). With --actions the reconstruction is spliced into the policy on the recording's own
+    observations and noise, and with --rollouts N it acts on N held-out scenes, beside the policy
+    as it is.
+
+    \b
+      vla-trace sae eval sae/vlm.2.resid_post/seed* --traces "traces/*.h5"
+      vla-trace sae eval FOLDER --traces FILE --actions FILE       kept with --keep frames
+      vla-trace sae eval FOLDER --traces FILE --rollouts 100 --task 1
+
+    docs/sae.md defines every number.
+    """,
+)
+@click.argument("folders", nargs=-1, required=True)
+@click.option("--traces", "files", multiple=True, required=True, metavar="FILES")
+@click.option("--actions", metavar="FILE", help="A recording with frames, to ask the policy again.")
+@click.option("--episodes", type=click.IntRange(1), default=10, show_default=True, help="Of it.")
+@click.option("--rollouts", type=click.IntRange(0), default=0, help="Held-out scenes to play.")
+@click.option("--task", default="0", show_default=True, help="Of the rollouts.")
+@click.option("--suite", default="tabletop", show_default=True)
+@click.option("--policy", default="smolvla-tabletop", show_default=True, help="Name or folder.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(
+    folders: tuple[str, ...],
+    files: tuple[str, ...],
+    actions: str | None,
+    episodes: int,
+    rollouts: int,
+    task: str,
+    suite: str,
+    policy: str,
+    as_json: bool,
+) -> Exit:
+    """A line an autoencoder, and what it does to the policy below."""
+    from traces.autoencoder import load_autoencoder
+
+    saes = {folder: load_autoencoder(folder) for folder in folders}
+    rows, control = _on_rows(saes, files)
+    if actions or rollouts:
+        from tui.commands.recording import load
+
+        loaded = load(policy)
+        for folder, row in rows.items():
+            if actions:
+                row["actions"] = _on_actions(folder, actions, episodes, loaded)
+            if rollouts:
+                row["rollouts"] = _on_rollouts(folder, rollouts, task, suite, loaded)
+    if as_json:
+        click.echo(to_json({"schema": 1, "random_stability": control, "autoencoders": rows}))
+        return Exit.OK
+    for folder, row in rows.items():
+        _print(folder, row, control)
+    return Exit.OK
+
+
+def _on_rows(
+    saes: "dict[str, Autoencoder]", files: tuple[str, ...]
+) -> tuple[dict[str, dict], float]:
+    """What each does to held-out rows of its site; stability, and what chance gives of it."""
+    from analysis.sae.measures import random_stability, reconstruction, stability
+    from analysis.sae.rows import split_rows
+    from traces.collection import open_traces
+
+    found: dict[str, Reconstruction] = {}
+    with open_traces(*files) as traces:
+        for folder, sae in saes.items():
+            _, held_out, _, policy = split_rows(traces, files, sae.site)
+            fits(folder, sae, held_out.width, policy)
+            found[folder] = reconstruction(sae, held_out.in_order())
+    alive = [one.density > 0 for one in found.values()]
+    again = dict.fromkeys(saes)
+    if len({(sae.site, sae.width) for sae in saes.values()}) == 1:
+        again = dict(zip(saes, stability(list(saes.values()), alive), strict=True))
+    rows = {
+        folder: {"site": saes[folder].site, "sha256": saes[folder].sha256}
+        | one.to_dict()
+        | {"stability": again[folder]}
+        for folder, one in found.items()
+    }
+    some = next(iter(saes.values()))
+    return rows, random_stability(some.width, some.features)
+
+
+def fits(folder: str, sae: "Autoencoder", width: int, policy: str) -> None:
+    """Check that an autoencoder belongs to some rows.
+
+    Raises:
+        UserError: another width, or another policy's.
+    """
+    if sae.width != width:
+        raise UserError(
+            f"{folder} reads rows of {sae.width}, {sae.site} in these traces has {width}; give "
+            "traces of the policy that it was trained on"
+        )
+    trained = str(sae.metadata.get("policy", ""))
+    if trained and trained != policy:
+        click.echo(
+            f"note: {one_line(folder)} was trained on {one_line(trained)}, these traces are of "
+            f"{one_line(policy)}",
+            err=True,
+        )
+
+
+def _on_actions(folder: str, file: str, episodes: int, loaded: "LoadedPolicy") -> dict:
+    """How much of the action is left, with intervals over episodes."""
+    from analysis.stats import bootstrap_ci
+    from engine.recovery import ABLATIONS, recovery
+    from tui.progress import counting
+
+    with counting("asked again", episodes) as shown:
+        found = recovery(
+            file, loaded, folder, episodes, lambda done, total: shown(done, f"of {total}")
+        )
+    facts: dict = {"episodes": len(found.spliced), "decisions": found.decisions}
+    facts["mse"] = float(found.spliced.mean())
+    for name in ABLATIONS:
+        ablated = getattr(found, name)
+        share = 1 - found.spliced / ablated
+        facts[f"mse_{name}"] = float(ablated.mean())
+        facts[f"recovered_{name}"] = float(share.mean())
+        facts[f"recovered_{name}_ci"] = bootstrap_ci(share)
+    return facts
+
+
+def _on_rollouts(folder: str, n: int, task: str, suite: str, loaded: "LoadedPolicy") -> dict:
+    """Success with the reconstruction in place, and without, on the same scenes."""
+    from analysis.proportions import wilson
+    from analysis.stats import paired_success
+    from engine.actor import Actor
+    from engine.config import EvalConfig
+    from engine.envs import load_suite
+    from engine.evaluate import outcomes_of
+    from engine.likelihoods.flow_sde import FlowSDE
+    from engine.recovery import splice
+    from traces.autoencoder import load_autoencoder
+    from tui.progress import counting
+
+    own = loaded.policy.config
+    config = EvalConfig(suite=suite, episodes=n, replan=own.n_action_steps, steps=own.num_steps)
+    sampler, put_in = FlowSDE(config.steps, 0.0), splice(folder, load_autoencoder(folder))
+    actors = [Actor(loaded, sampler, config.replan, what, ()) for what in (put_in, None)]
+    with counting("rollouts", 2 * n) as shown:
+        spliced, base = outcomes_of(
+            config,
+            actors,
+            load_suite(suite).task_id_of(task),
+            played=lambda done: shown(done, "spliced, then the policy as it is"),
+        )
+    paired = paired_success(spliced, base)
+    return {
+        "n": n,
+        "success": sum(spliced),
+        "ci": wilson(sum(spliced), n),
+        "base_success": sum(base),
+        "base_ci": wilson(sum(base), n),
+        "difference": paired.difference,
+        "difference_ci": paired.ci,
+        "p_value": paired.p_value,
+    }
+
+
+def _print(folder: str, row: dict, control: float) -> None:
+    text = (
+        f"{one_line(folder)}: FVU {row['fvu']:.3f}, variance explained "
+        f"{row['variance_explained']:.3f}, L0 {row['l0']:.1f}, dead {row['dead_share']:.1%}, "
+        f"cosine {row['cosine']:.4f}"
+    )
+    if row["stability"] is not None and row["stability"] == row["stability"]:
+        text += f", stability {row['stability']:.2f} (random {control:.2f})"
+    click.echo(f"{text}, {row['rows']} held-out rows")
+    if found := row.get("actions"):
+        low, high = found["recovered_mean_ci"]
+        z_low, z_high = found["recovered_zero_ci"]
+        click.echo(
+            f"  actions: {found['recovered_mean']:.3f} [{low:.3f}, {high:.3f}] recovered against "
+            f"the mean, {found['recovered_zero']:.3f} [{z_low:.3f}, {z_high:.3f}] against zero, "
+            f"{found['episodes']} episodes, {found['decisions']} decisions"
+        )
+    if found := row.get("rollouts"):
+        low, high = found["difference_ci"]
+        click.echo(
+            f"  rollouts: {found['success']} of {found['n']} spliced, {found['base_success']} as "
+            f"it is: {found['difference']:+.0%} [{low:+.0%}, {high:+.0%}], McNemar p "
+            f"{found['p_value']:.2g}"
+        )
