@@ -165,6 +165,11 @@ def reaches_action(policy: PreTrainedPolicy, tower: str, layer: int) -> bool:
     return tower == "expert" or layer < _family(policy).last_read(policy)
 
 
+def dead_layers(policy: PreTrainedPolicy, tower: str) -> list[int]:
+    """Layers of a tower whose FFN cannot change the action."""
+    return [i for i in range(len(layers(policy, tower))) if not reaches_action(policy, tower, i)]
+
+
 def prefix_groups(policy: PreTrainedPolicy) -> dict[str, tuple[int, int]]:
     """Token group -> [start, stop) in the prefix: all cameras, language, state."""
     images = _family(policy).image_tokens(policy)

@@ -267,7 +267,7 @@ def _check_site(
     if site.layer >= n_layers:
         raise UserError(f"layer {site.layer} does not exist; layers that can act: {live}")
     if null_control and site.layer in live:
-        dead = sorted(set(range(n_layers)) - set(live))
+        dead = sites.dead_layers(policy, site.tower)
         raise UserError(
             f"a null control at {site.tower} layer {site.layer}, which can change the action; "
             f"layers that cannot: {dead}"

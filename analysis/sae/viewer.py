@@ -50,7 +50,8 @@ def write_viewer(folder: Path, found: Features, paths: Iterable[Path | str], top
     folder.mkdir(parents=True, exist_ok=True)
     table = found.coverage.select(*PUBLISHED).rename(PUBLISHED).to_dicts()
     for row in table:
-        row["classification"] = row["classification"].replace("memorised", "memorized")
+        general = row["classification"] == "general"  # never active counts as memorised there
+        row["classification"] = "general" if general else "memorized"
     _write(folder / "features.json", table)
     wanted: dict[str, list[int]] = {}
     for feature, rank, uid in found.top.select("feature", "rank", "uid").iter_rows():

@@ -1,6 +1,7 @@
 """`vla-trace record`: steered rollouts beside their paired baseline, as traces."""
 
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -19,7 +20,7 @@ from tui.commands.recording import (
 from tui.terminal import Exit, one_line
 
 if TYPE_CHECKING:
-    from pathlib import Path
+    import polars as pl
 
     from engine.config import RecordConfig
     from engine.policies.smolvla import LoadedPolicy
@@ -58,7 +59,7 @@ DEFAULT_ALPHA = "8"
     type=click.Choice(["none", "light", "full"]),
     default="light",
     show_default=True,
-    help="Control conditions of --steer.",
+    help="Control conditions of what is steered.",
 )
 @click.option("--no-baseline", is_flag=True, help="Leave the unsteered condition out.")
 @click.option("--replay", metavar="FILE", help="Ask the policy again on the inputs of FILE.")
@@ -166,8 +167,6 @@ def _steered(
 
 def _from_file(file: str) -> "Intervention":
     """The intervention of a JSON file, such as `vla-trace cluster -o` writes."""
-    from pathlib import Path
-
     from traces.intervention import Intervention
 
     try:
@@ -180,12 +179,33 @@ def _from_file(file: str) -> "Intervention":
 def _given(
     loaded: "LoadedPolicy", chosen: "Intervention", doses: list[float], controls: str
 ) -> list[Condition]:
-    """An intervention at every dose; with its controls if it is a cluster of VLM neurons."""
+    """An intervention at every dose, with its controls where they are defined."""
+    from analysis import direction_controls
     from analysis.controls import can_be_matched, with_controls
+    from engine import sites
     from engine.neurons import neuron_table
 
     if controls != "none" and can_be_matched(chosen):
         return with_controls(neuron_table(loaded), chosen, doses, controls)
+    if controls != "none" and direction_controls.has_controls(chosen):
+        dead = sites.dead_layers(loaded.policy, chosen.sites[0].tower)
+        features = _features(chosen) if chosen.sae else None
+        return direction_controls.with_controls(
+            chosen, doses, controls, max(dead, default=None), features
+        )
     if controls != "none":
-        click.echo("no controls: they are defined for VLM neurons without own doses", err=True)
+        click.echo(
+            "no controls: they are defined for VLM neurons without own doses, directions and "
+            "features",
+            err=True,
+        )
     return [Condition(chosen.with_coefficient(dose)) for dose in doses]
+
+
+def _features(chosen: "Intervention") -> "pl.DataFrame | None":
+    """All features of the intervention's autoencoder; None where they were not described."""
+    from analysis.sae.steering import DESCRIBED, described
+
+    if not (Path(chosen.sae) / DESCRIBED).exists():
+        return None
+    return described(chosen.sae).table
