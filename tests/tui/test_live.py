@@ -26,7 +26,7 @@ def beside(name):
 
 
 scenes, driver = beside("scenes"), beside("driver")
-drive, press, read_again = driver.drive, driver.press, driver.read_again
+drive, press, read_again, settle = driver.drive, driver.press, driver.read_again, driver.settle
 SIZES = {"80x24": driver.SMALL, "140x40": driver.LARGE}
 
 
@@ -314,6 +314,40 @@ def test_nothing_is_repainted_when_nothing_changed(here):
         await read_again(pilot)
         pilot.app.screen.paint()
         assert painted == []
+
+    drive(app_over(here), steps, driver.LARGE)
+
+
+def test_while_no_file_changes_a_run_in_progress_is_painted_once_a_minute(here, run):
+    now = [scenes.NOW]
+
+    async def steps(pilot):
+        painted = []
+        for widget in pilot.app.screen.walk_children():
+            for name in ("refresh", "refresh_line"):
+                setattr(widget, name, lambda *_, id=widget.id, **how: painted.append(id))
+        for seconds, what in ((50, ""), (61, "title"), (119, ""), (122, "title")):
+            now[0] = scenes.NOW + seconds
+            await read_again(pilot)
+            assert what in painted if what else not painted
+            painted.clear()
+
+    drive(make_app(here, clock=lambda: now[0]), steps, driver.LARGE)
+
+
+def test_looks_at_a_slow_folder_are_rarer_until_something_changes(here, run):
+    async def steps(pilot):
+        app, looks = pilot.app, []
+        app._library.poll = lambda now: looks.append(now) or app.runs
+        app.post_message(app.Read(app.runs, 0, took_s=0.02))
+        await pilot.pause()
+        app._look_again()
+        assert looks == []
+        app.post_message(app.Read(app.runs[:0], 0, took_s=0.02))
+        await pilot.pause()
+        app._look_again()
+        await settle(pilot)
+        assert len(looks) == 1
 
     drive(app_over(here), steps, driver.LARGE)
 

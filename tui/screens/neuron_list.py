@@ -95,6 +95,12 @@ class NeuronList(ListScreen):
             super().paint()
             self._paint_legend()
 
+    def looked(self) -> None:
+        """Show a table that was made meanwhile: it is in no folder of runs."""
+        table = self.source.stamp if self.source else None
+        if table != self._taken.get("columns") or policy_sources(self.app.runs) != self._sources:
+            self.paint()
+
     def content_arrived(self) -> None:
         """Take up what arrived."""
         self.paint()
