@@ -237,9 +237,12 @@ def strip_lines(training: Training, update: int, width: int, height: int) -> Lin
     return lines
 
 
-def groups_heading(groups: Sequence[Group], update: int, width: int) -> list[Span]:
-    """Return how many groups teach nothing."""
+def groups_heading(training: Training, update: int, width: int) -> list[Span]:
+    """Return how many groups teach nothing; of an update long ago, how to see them."""
+    groups = training.groups.get(update, ())
     spans: list[Span] = [(f"groups of update {update}", "title")]
+    if training.groups and update < next(iter(training.groups)):
+        spans.append((f"  long ago: vla-trace snapshot RUN --around {update}", "dim"))
     if groups:
         full = [group for group in groups if group.full]
         flat = sum(bool(group.verdict) for group in full)
