@@ -21,6 +21,7 @@ from textual.message import Message
 from textual.screen import ModalScreen, Screen
 
 from traces.errors import UserError
+from tui.data import apart
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
 from tui.keymap import Keymap, keymap_path, keys_text, read_keymap
@@ -118,6 +119,10 @@ class VlaApp(App[None]):
         """Begin to read, after the first frame."""
         self.call_after_refresh(self.poll)
         self.set_interval(POLL_S, self._look_again)
+
+    def on_unmount(self) -> None:
+        """Wait for no answer."""
+        apart.close()
 
     def _look_again(self) -> None:
         if time.monotonic() >= self._rests_until:
