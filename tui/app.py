@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import work
+from textual._styles_cache import StylesCache
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.message import Message
@@ -119,6 +121,11 @@ class VlaApp(App[None]):
         """Begin to read, after the first frame."""
         self.call_after_refresh(self.poll)
         self.set_interval(POLL_S, self._look_again)
+
+    def pop_screen(self) -> AwaitComplete:
+        """Leave a screen and let its lines go, to which a cache of Textual 8.2 would hold on."""
+        StylesCache.get_inner_outer.cache_clear()  # of a method: it keeps the instances
+        return super().pop_screen()
 
     def on_unmount(self) -> None:
         """Wait for no answer."""

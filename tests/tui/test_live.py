@@ -1,10 +1,12 @@
 """The Live screen, the places and the palette, driven by keys over real logs."""
 
+import gc
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from textual._styles_cache import StylesCache
 
 from tui.app import make_app
 from tui.data.machine import Load
@@ -405,3 +407,17 @@ def test_hostile_logs_are_drawn(here):
             assert "\x07" not in text(pilot)
 
     drive(app_over(here), steps, driver.LARGE)
+
+
+def test_lines_of_a_screen_that_was_left_are_let_go(here, run):
+    def kept():
+        gc.collect()
+        return sum(isinstance(one, StylesCache) for one in gc.get_objects())
+
+    async def steps(pilot):
+        await press(pilot, "1", "2", "3", "1")
+        before = kept()
+        await press(pilot, *"232323", "1")
+        assert kept() <= before
+
+    drive(app_over(here), steps)
