@@ -17,7 +17,7 @@ from tui.wording import condition_label
 
 QUIET = ("heartbeat",)
 """Events that say only that the process lives."""
-AT_ONCE = 100_000
+AT_ONCE = 200_000
 """Bytes of a log in memory at one time."""
 
 

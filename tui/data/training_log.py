@@ -348,7 +348,9 @@ def _metrics(found: object) -> dict[str, float]:
         return {}
     values = {}
     for name, value in found.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if type(value) is float:  # as nearly all are
+            values[name] = value
+        elif isinstance(value, int) and not isinstance(value, bool):
             try:
                 values[name] = float(value)
             except OverflowError:
