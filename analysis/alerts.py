@@ -90,7 +90,10 @@ class Seen:
 
     def before(self, metric: str) -> list[float]:
         """Return the finite values of the `WINDOW` updates before this one."""
-        return [v for v in self.history.get(metric, ())[-WINDOW - 1 : -1] if math.isfinite(v)]
+        past = self.history.get(metric, ())[-WINDOW - 1 : -1]
+        if math.isfinite(sum(past)):  # all are, which is quick to know
+            return list(past)
+        return [value for value in past if math.isfinite(value)]
 
     def latest(self, metric: str, n: int = IN_A_ROW) -> list[float]:
         """Return the last n values, this one included; empty where one of them is missing."""

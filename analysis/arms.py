@@ -6,16 +6,14 @@ that belong together; here a person does, so what else differs between them is s
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from analysis.conditions import count_of, without_errors
+from analysis.paired_tasks import Arms, Rate, TaskPairs
 from analysis.stats import (
-    Interval,
-    PairedDifference,
-    SuccessDifference,
     paired_difference,
     paired_success,
     wilson,
@@ -23,44 +21,6 @@ from analysis.stats import (
 from analysis.tables import episode_table
 
 TASK = ("suite", "task_id")
-
-
-@dataclass(frozen=True)
-class Rate:
-    """Success of one arm."""
-
-    successes: int
-    n: int
-    ci: Interval | None
-    """95 % Wilson."""
-
-
-@dataclass(frozen=True)
-class TaskPairs:
-    """One task, or all of them together."""
-
-    task: str
-    a: Rate
-    """Over all its episodes, paired or not."""
-    b: Rate
-    success: SuccessDifference
-    """Over pairs; p is McNemar's."""
-    meed: PairedDifference
-    """Over pairs of which both have a MEED [cm per control step]."""
-
-
-@dataclass(frozen=True)
-class Arms:
-    """Two arms compared."""
-
-    tasks: tuple[TaskPairs, ...]
-    """Tasks that both play; with several of them, all together come last."""
-    notes: tuple[str, ...]
-
-    @property
-    def n_pairs(self) -> int:
-        """Pairs in all."""
-        return self.tasks[-1].success.n if self.tasks else 0
 
 
 def compare_arms(a: Iterable[Path | str], b: Iterable[Path | str]) -> Arms:

@@ -1,16 +1,13 @@
 """Which of the policies in some traces is the base, that the others were fine-tuned from."""
 
-import re
 from pathlib import Path
 
 import polars as pl
 
+from analysis.checkpoints import CHECKPOINT
 from analysis.conditions import name_of
 from analysis.tables import read_episodes
 from traces.errors import UnknownName, UserError
-
-CHECKPOINT = re.compile(r"(^|/)checkpoints/[^/]+/pretrained_model/?$")
-"""Where a training run leaves its policies."""
 
 POLICY = ("policy_id", "policy", "policy_path")
 

@@ -1,7 +1,8 @@
 """`vla-tui [FOLDER]`: the screens over runs and traces, and the one timer that keeps them fresh.
 
-A thread reads the folder once a second and posts what it found; widgets repaint only the lines
-that differ.  Nothing is written, and no file is locked or kept open.
+A thread looks at the folder once a second and posts what it found.  Screens paint when something
+is new, and once a minute for the times they tell: while no file changes, the terminal gets nothing.
+No file is written, locked or kept open.
 """
 
 import argparse
@@ -13,13 +14,16 @@ from pathlib import Path
 from typing import ClassVar
 
 from textual import work
+from textual._styles_cache import StylesCache
 from textual.app import App
+from textual.await_complete import AwaitComplete
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
 from textual.message import Message
 from textual.screen import ModalScreen, Screen
 
 from traces.errors import UserError
+from tui.data import apart
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
 from tui.keymap import Keymap, keymap_path, keys_text, read_keymap
@@ -33,6 +37,12 @@ from tui.widgets.keys import KeyLine, key, key_names
 from tui.widgets.table import Column, Row
 
 POLL_S = 1.0
+"""Between two looks at the folder, at least."""
+REST_S = 5.0
+"""Between two looks at a large or slow folder in which nothing changes, at most."""
+AT_REST = 0.005
+"""Share of the time that may be spent on looking while nothing changes."""
+MINUTE_S = 60.0
 
 
 class VlaApp(App[None]):
@@ -66,10 +76,11 @@ class VlaApp(App[None]):
     class Read(Message):
         """The folder was read."""
 
-        def __init__(self, runs: tuple[Run, ...], pending: int) -> None:
+        def __init__(self, runs: tuple[Run, ...], pending: int, took_s: float) -> None:
             super().__init__()
             self.runs = runs
             self.pending = pending
+            self.took_s = took_s
 
     def __init__(
         self, folder: Path, clock: Callable[[], float], look: Look, keymap: Keymap
@@ -93,6 +104,9 @@ class VlaApp(App[None]):
         self._forget = False
         self._greeted = False
         """Whether a training that runs was shown, or need not be."""
+        self._told = 0.0
+        """Time of the clock when screens were last told of the runs."""
+        self._rests_until = 0.0
 
     def get_line_filters(self) -> list[LineFilter]:
         """Return what every line passes before it is written to the terminal."""
@@ -106,7 +120,20 @@ class VlaApp(App[None]):
     def on_mount(self) -> None:
         """Begin to read, after the first frame."""
         self.call_after_refresh(self.poll)
-        self.set_interval(POLL_S, self.poll)
+        self.set_interval(POLL_S, self._look_again)
+
+    def pop_screen(self) -> AwaitComplete:
+        """Leave a screen and let its lines go, to which a cache of Textual 8.2 would hold on."""
+        StylesCache.get_inner_outer.cache_clear()  # of a method: it keeps the instances
+        return super().pop_screen()
+
+    def on_unmount(self) -> None:
+        """Wait for no answer."""
+        apart.close()
+
+    def _look_again(self) -> None:
+        if time.monotonic() >= self._rests_until:
+            self.poll()
 
     def poll(self) -> None:
         """Read the folder, unless a slow disk is still busy with the last time."""
@@ -119,25 +146,38 @@ class VlaApp(App[None]):
         if self._forget:
             self._forget = False
             self._library.forget()
+        began = time.monotonic()
         runs = self._library.poll(self.clock())
-        self.post_message(self.Read(runs, self._library.pending))
+        self.post_message(self.Read(runs, self._library.pending, time.monotonic() - began))
 
     def on_vla_app_read(self, message: Read) -> None:
-        """Hand the runs to the screen that is seen, below a list that is open over it.
+        """Tell the screen that is seen, below a list that is open over it, whether runs changed.
 
         Those further down catch up when they are seen again: Textual would paint what is above
         them whenever they change.
         """
         self._reading = False
+        changed = not self.loaded or self._differs(message)
+        rest_s = 0.0 if changed else min(REST_S, message.took_s / AT_REST)
+        self._rests_until = time.monotonic() + rest_s
         self.runs, self.pending, self.loaded = message.runs, message.pending, True
+        news = changed or abs(self.clock() - self._told) >= MINUTE_S
+        if news:
+            self._told = self.clock()
         for screen in reversed(self.screen_stack):
-            if hasattr(screen, "runs_read"):
-                screen.runs_read()
+            tell = getattr(screen, "runs_read" if news else "looked", None)
+            if tell is not None:
+                tell()
             if not isinstance(screen, ModalScreen):
                 break
         self._greet()
         if message.pending:
             self.poll()
+
+    def _differs(self, read: Read) -> bool:
+        """Whether there is another run, or one changed: one that did not is the same object."""
+        same = [*map(id, read.runs)] == [*map(id, self.runs)]
+        return not same or read.pending != self.pending
 
     def _greet(self) -> None:
         """Begin with the training that runs, if somebody waits at the list of runs for it."""

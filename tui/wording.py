@@ -112,6 +112,11 @@ def age(seconds: float) -> str:
     return f"{int(seconds)}s"
 
 
+def whole_minutes(seconds: float) -> str:
+    """Return an age for a screen, where it need not move more than once a minute: <1m, 11m, 5h."""
+    return "<1m" if seconds < 60 else age(seconds)
+
+
 def duration(seconds: float | None) -> str:
     """Return a length of time: 0:07, 5:42, 3h05, 3d18h; an en dash where it is unknown."""
     if seconds is None or not 0 <= seconds < LONG_AGO_S:

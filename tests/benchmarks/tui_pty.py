@@ -29,7 +29,7 @@ PtyTerminal = runpy.run_path(str(ROOT / "tests/tui/pty_terminal.py"))["PtyTermin
 SIZE = (140, 40)
 STEPS, RUNS, KEYS = 10_000, 5, 100
 IDLE_S, LIVE_S = 20, 30
-KEYS_OF = {"vla-tui": "[]", "wandb leet": "ws"}
+KEYS_OF = {"vla-tui": "[]", "wandb leet": "ws", "terminalboard": "+-"}
 """Two keys that change the screen; of others j and k do."""
 PAINTED = 60
 """Characters on the screen that make a first paint."""
@@ -93,6 +93,17 @@ def wandb_run(folder: Path, peers: Path) -> Path:
     return next((folder / "wandb").glob("offline-run-*"))
 
 
+def tensorboard_run(folder: Path) -> Path:
+    """Write the same numbers as TensorBoard keeps them."""
+    from tensorboardX import SummaryWriter
+
+    with SummaryWriter(str(folder)) as writer:
+        for step in range(1, STEPS + 1):
+            for name, value in metrics(step).items():
+                writer.add_scalar(name, value, step)
+    return folder
+
+
 def commands(folder: Path, peers: Path | None) -> dict[str, tuple[list[str], str]]:
     """Return by name: what is started, and a text that only data can have drawn."""
     tui = str(Path(sys.executable).parent / "vla-tui")
@@ -101,6 +112,9 @@ def commands(folder: Path, peers: Path | None) -> dict[str, tuple[list[str], str
         (folder / "leet").mkdir()
         run = wandb_run(folder / "leet", peers)
         found["wandb leet"] = ([str(peers / "bin/wandb"), "leet", "run", str(run)], str(STEPS - 1))
+        command = [str(peers / "bin/terminalboard"), "--reset-view"]
+        log = tensorboard_run(folder / "tensorboard")
+        found["terminalboard"] = ([*command, str(log)], f"{STEPS:.1f}")
         found["harlequin"] = ([str(peers / "bin/harlequin"), "--no-download-tzdata"], "")
     return found
 
@@ -109,6 +123,7 @@ def commands(folder: Path, peers: Path | None) -> dict[str, tuple[list[str], str
 def started(command: list[str]) -> Iterator[PtyTerminal]:
     """A program on the terminal, without the network."""
     env = {"WANDB_MODE": "offline", "WANDB_ERROR_REPORTING": "false"}
+    env["XDG_STATE_HOME"] = tempfile.gettempdir()  # terminalboard writes there
     with PtyTerminal(command, *SIZE, env=env) as terminal:
         yield terminal
 

@@ -78,20 +78,21 @@ def test_import_brings_neither_engine_nor_heavy_packages():
     assert (done.stdout, done.stderr) == ("[]\n", "")
 
 
-def test_browsing_imports_no_torch(tmp_path):
+def test_browsing_imports_neither_torch_nor_polars(tmp_path):
     scenes.recorded(tmp_path)
     code = f"""
 import asyncio, sys, tui.app
 async def go():
     app = tui.app.make_app({str(tmp_path)!r})
     async with app.run_test(size=(140, 40)) as pilot:
-        for key in ("enter", "enter", "l"):
+        for key in ("enter", "enter", "l", "4", "5", "]", "1"):
             for _ in range(100):
                 await pilot.pause(0.02)
                 if app.loaded and all(w.is_finished for w in app.workers): break
             await pilot.press(key)
 asyncio.run(go())
-print([m for m in ("torch", "mujoco", "lerobot", "engine", "sklearn") if m in sys.modules])
+heavy = ("torch", "mujoco", "lerobot", "engine", "sklearn", "polars")
+print([m for m in heavy if m in sys.modules])
 """
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True)
     assert (done.stdout, done.stderr) == ("[]\n", "")

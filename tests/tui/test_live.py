@@ -1,10 +1,12 @@
 """The Live screen, the places and the palette, driven by keys over real logs."""
 
+import gc
 import importlib.util
 import json
 from pathlib import Path
 
 import pytest
+from textual._styles_cache import StylesCache
 
 from tui.app import make_app
 from tui.data.machine import Load
@@ -26,7 +28,7 @@ def beside(name):
 
 
 scenes, driver = beside("scenes"), beside("driver")
-drive, press, read_again = driver.drive, driver.press, driver.read_again
+drive, press, read_again, settle = driver.drive, driver.press, driver.read_again, driver.settle
 SIZES = {"80x24": driver.SMALL, "140x40": driver.LARGE}
 
 
@@ -318,6 +320,40 @@ def test_nothing_is_repainted_when_nothing_changed(here):
     drive(app_over(here), steps, driver.LARGE)
 
 
+def test_while_no_file_changes_a_run_in_progress_is_painted_once_a_minute(here, run):
+    now = [scenes.NOW]
+
+    async def steps(pilot):
+        painted = []
+        for widget in pilot.app.screen.walk_children():
+            for name in ("refresh", "refresh_line"):
+                setattr(widget, name, lambda *_, id=widget.id, **how: painted.append(id))
+        for seconds, what in ((50, ""), (61, "title"), (119, ""), (122, "title")):
+            now[0] = scenes.NOW + seconds
+            await read_again(pilot)
+            assert what in painted if what else not painted
+            painted.clear()
+
+    drive(make_app(here, clock=lambda: now[0]), steps, driver.LARGE)
+
+
+def test_looks_at_a_slow_folder_are_rarer_until_something_changes(here, run):
+    async def steps(pilot):
+        app, looks = pilot.app, []
+        app._library.poll = lambda now: looks.append(now) or app.runs
+        app.post_message(app.Read(app.runs, 0, took_s=0.02))
+        await pilot.pause()
+        app._look_again()
+        assert looks == []
+        app.post_message(app.Read(app.runs[:0], 0, took_s=0.02))
+        await pilot.pause()
+        app._look_again()
+        await settle(pilot)
+        assert len(looks) == 1
+
+    drive(app_over(here), steps, driver.LARGE)
+
+
 def test_a_new_update_repaints_only_some_cells_of_the_chart(here, run):
     async def steps(pilot):
         chart, regions = pilot.app.screen.query_one("#chart"), []
@@ -371,3 +407,17 @@ def test_hostile_logs_are_drawn(here):
             assert "\x07" not in text(pilot)
 
     drive(app_over(here), steps, driver.LARGE)
+
+
+def test_lines_of_a_screen_that_was_left_are_let_go(here, run):
+    def kept():
+        gc.collect()
+        return sum(isinstance(one, StylesCache) for one in gc.get_objects())
+
+    async def steps(pilot):
+        await press(pilot, "1", "2", "3", "1")
+        before = kept()
+        await press(pilot, *"232323", "1")
+        assert kept() <= before
+
+    drive(app_over(here), steps)

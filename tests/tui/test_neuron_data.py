@@ -16,7 +16,8 @@ from tui.data.draft import cluster, home_of, named_dose, record_command, save
 from tui.data.effects import Dose, chosen_dose
 from tui.data.model import Run
 from tui.data.neuron_filter import concept_of, matching, parse
-from tui.data.neurons import known_columns, ordered, read_neurons, read_spelling, read_words
+from tui.data.neuron_table import read_neurons, read_spelling, read_words
+from tui.data.neurons import known_columns, ordered
 from tui.screens.neuron_rows import NeuronRows, Order
 
 SHA = "5f3a" * 16

@@ -64,6 +64,17 @@ def test_groups_fill(tmp_path):
     assert len(training.groups[1]) == 8
 
 
+def test_groups_of_the_latest_updates_alone_are_kept(tmp_path):
+    log = RunLog(scenes.training(tmp_path).log.path, groups_kept=3)
+    log.poll()
+    training = log.training.frozen()
+    assert list(training.groups) == [12, 13, 14, 15]
+    assert training.done == 14
+    said = "".join(text for text, _ in panels.groups_heading(training, 11, 90))
+    assert "vla-trace snapshot RUN --around 11" in said
+    assert "snapshot" not in "".join(text for text, _ in panels.groups_heading(training, 12, 90))
+
+
 def test_groups_are_there_before_their_first_episode(tmp_path):
     training = folded(scenes.TrainingRun(tmp_path).rollout(1, episodes=0))
     assert [len(group.members) for group in training.groups[1]] == [8] * 8

@@ -1,5 +1,7 @@
 """`vla-trace snapshot RUN --around UPDATE`: everything about some updates of a training."""
 
+import sys
+
 import click
 
 from tui.terminal import Exit, one_line, to_json
@@ -18,7 +20,7 @@ def command(run: str, around: int, window: int, as_json: bool) -> Exit:
     from traces.errors import UserError
     from tui.data.one_run import log_of
 
-    log = log_of(run)
+    log = log_of(run, groups_kept=sys.maxsize)
     if log.training is None:
         raise UserError(f"{one_line(log.run_id)} is no training run: it has no updates")
     training = log.training.frozen()

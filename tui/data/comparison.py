@@ -8,14 +8,15 @@ from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tui.data.apart import apart
 from tui.data.model import Run, TraceFile
 from tui.data.neuron_sources import PolicySource
 from tui.terminal import one_line
 from tui.wording import short_id
 
 if TYPE_CHECKING:
-    from analysis.arms import Arms
-    from analysis.shifts import Shifts
+    from analysis.paired_tasks import Arms
+    from tui.data.shifts import SiteShifts
 
 PER_FILE = ("run_id", "created_utc", "recording", "shard", "prompt", "intervention")
 """Attributes that differ by nature, or are said in words."""
@@ -107,18 +108,12 @@ def first_choice(runs: Sequence[Run]) -> tuple[int, int] | None:
 
 def read_arms(a: Arm, b: Arm) -> Arms:
     """Compare success and MEED pair by pair."""
-    from analysis.arms import compare_arms
-
-    return compare_arms(a.paths, b.paths)
+    return apart("analysis.arms:compare_arms", a.paths, b.paths)
 
 
-def read_shifts(a: Arm, b: Arm, progress: Callable[[str, int, int], None]) -> Shifts:
+def read_shifts(a: Arm, b: Arm, progress: Callable[[str, int, int], None]) -> SiteShifts:
     """Compare activations; `progress` is told the next site, sites done and in all."""
-    from analysis.shifts import activation_shifts
-    from traces.collection import open_traces
-
-    with open_traces(*a.paths) as base, open_traces(*b.paths) as tuned:
-        return activation_shifts(base, tuned, progress=progress)
+    return apart("tui.data.shifts:compare_sites", a.paths, b.paths, told=progress)
 
 
 def settings(arm: Arm) -> dict[str, str]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 
 from tui.data.model import TraceFile
 from tui.data.summary import Interval, analysed
-from tui.terminal import one_line
 
 ROLES = ("steered", "random", "null")
 
@@ -47,7 +46,7 @@ def read_doses(files: Sequence[TraceFile]) -> tuple[Dose, ...]:
     doses = []
     for condition in analysed(tuple((file.paths, file.stamp) for file in files)).conditions:
         intervention = interventions.get(condition.fingerprint)
-        if intervention is None or condition.delta_meed_cm is None:
+        if intervention is None or condition.delta_cm is None:
             continue
         places = tuple(
             (site.layer, neuron)
@@ -58,15 +57,15 @@ def read_doses(files: Sequence[TraceFile]) -> tuple[Dose, ...]:
         if places:
             doses.append(
                 Dose(
-                    label=one_line(condition.label),
+                    label=condition.label,
                     role=condition.role,
-                    task=one_line(condition.task),
+                    task=condition.task,
                     alpha=condition.alpha,
                     places=places,
                     successes=condition.successes,
-                    n=condition.episodes,
+                    n=condition.n,
                     n_pairs=condition.n_pairs,
-                    delta_cm=condition.delta_meed_cm,
+                    delta_cm=condition.delta_cm,
                     delta_ci=condition.delta_ci,
                     p_value=condition.p_value,
                 )

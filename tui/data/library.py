@@ -9,7 +9,9 @@ import os
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
+from itertools import islice
 from pathlib import Path
+from stat import S_ISREG
 
 from analysis.proportions import wilson
 from traces.errors import MissingFile, UserError
@@ -61,9 +63,11 @@ class Library:
         self._logs = {path: self._logs.get(path) or RunLog(path) for path in logs}
         deadline = time.monotonic() + budget_s
         unread = self._read_logs(deadline)
+        known = set(found.values())
         for log in self._logs.values():
-            for path, seen in _existing(self._announced(log)).items():
-                if seen not in found.values():  # else the same file under another name
+            for path, seen in self._announced(log):
+                if seen not in known:  # else the same file under another name
+                    known.add(seen)
                     found[path] = seen
         alive = [log for log in self._logs.values() if log.state(now) not in LOG_STALE]
         wanted = {
@@ -85,7 +89,7 @@ class Library:
     def _read_logs(self, deadline: float) -> int:
         """Go on with the logs that are known, then the newest first; returns how many are not."""
         late = [log for log in self._logs.values() if log.behind]
-        changed = _existing(log.path for log in late)
+        changed = dict(_stamped(log.path for log in late))
         late.sort(key=lambda log: changed.get(log.path, (0,)), reverse=True)
         for log in [*(log for log in self._logs.values() if not log.behind), *late]:
             left = deadline - time.monotonic()
@@ -108,17 +112,17 @@ class Library:
             if path.name == EVENTS:
                 logs.append(path)
             else:
-                found |= _existing([path])
+                found.update(_stamped([path]))
         return logs, found
 
-    def _announced(self, log: RunLog) -> Iterator[Path]:
+    def _announced(self, log: RunLog) -> Iterator[tuple[Path, tuple[int, ...]]]:
         """Yield the traces that a log says are closed; relative to where the run was started."""
         home = log.path.parent.parent
         for text in log.shards:
             if not text.endswith(".h5"):
                 continue
             bases = (self.folder, home.parent, home, log.path.parent)
-            yield from list(_existing(base / text for base in bases))[:1]
+            yield from islice(_stamped(base / text for base in bases), 1)
 
     def _assembled(self, now: float) -> tuple[Run, ...]:
         by_id: dict[str, list[TraceFile]] = {}
@@ -183,16 +187,15 @@ def _skipped(name: str) -> bool:
     return name.startswith(".") or name == "checkpoints"
 
 
-def _existing(paths: Iterable[Path]) -> dict[Path, tuple[int, ...]]:
-    """Return the stamps of those that are there now; files come and go while we look."""
-    found = {}
+def _stamped(paths: Iterable[Path]) -> Iterator[tuple[Path, tuple[int, ...]]]:
+    """Yield those that are files now, with their stamps; files come and go while we look."""
     for path in paths:
         try:
-            if path.is_file():
-                found[path] = stamp(path)
+            status = path.stat()
         except (OSError, ValueError):  # gone, or no possible name
             continue
-    return found
+        if S_ISREG(status.st_mode):
+            yield path, stamp(status)
 
 
 def _logged(key: str, log: RunLog, state: str, files: tuple[TraceFile, ...]) -> Run:

@@ -4,18 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
-from analysis.base_policy import CHECKPOINT
+from analysis.checkpoints import CHECKPOINT
 from analysis.firing import firing, site_of, values_of
-from traces.collection import open_traces
 from traces.errors import UserError
+from tui.data.apart import apart
 from tui.data.neuron_sources import PolicySource
-
-if TYPE_CHECKING:
-    from analysis.shifts import Shifts
+from tui.data.shifts import NeuronShifts
 
 
 @dataclass(frozen=True)
@@ -33,10 +30,10 @@ class Moved:
 
     base: str
     tuned: str
-    shifts: Shifts
+    shifts: NeuronShifts
     """Of its site alone."""
     row: dict
-    """The neuron's row of `shifts.neurons`."""
+    """What they say of the neuron."""
 
 
 def read_firing(source: PolicySource) -> tuple[dict[int, tuple[np.ndarray, np.ndarray]], str]:
@@ -69,22 +66,16 @@ def in_order(one: PolicySource, other: PolicySource) -> tuple[PolicySource, Poli
     return (other, one) if CHECKPOINT.search(one.path) else (one, other)
 
 
-def read_shift(one: PolicySource, other: PolicySource, layer: int) -> Shifts:
+def read_shift(one: PolicySource, other: PolicySource, layer: int) -> NeuronShifts:
     """Compare a layer's neurons under two policies."""
-    from analysis.shifts import activation_shifts
-
-    base, tuned = in_order(one, other)
-    with (
-        open_traces(*base.paths(base.unsteered)) as before,
-        open_traces(*tuned.paths(tuned.unsteered)) as after,
-    ):
-        return activation_shifts(before, after, sites=(site_of(layer),))
+    traces = [source.paths(source.unsteered) for source in in_order(one, other)]
+    return apart("tui.data.shifts:compare_neurons", *traces, site_of(layer))
 
 
-def moved(shifts: Shifts, neuron: int, one: PolicySource, other: PolicySource) -> Moved | str:
+def moved(shifts: NeuronShifts, neuron: int, one: PolicySource, other: PolicySource) -> Moved | str:
     """Pick one neuron of its site, or say that it is not there."""
-    rows = shifts.neurons.filter(shifts.neurons["neuron"] == neuron)
-    if rows.is_empty():
+    row = shifts.row(neuron)
+    if row is None:
         return "shift: this neuron was not recorded"
     base, tuned = in_order(one, other)
-    return Moved(base.name, tuned.name, shifts, rows.row(0, named=True))
+    return Moved(base.name, tuned.name, shifts, row)

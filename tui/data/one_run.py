@@ -7,19 +7,21 @@ from pathlib import Path
 from traces.errors import UnknownName, UserError
 from tui.data.library import EVENTS, logs_below
 from tui.data.run_log import RunLog
+from tui.data.training_log import GROUPS
 
 
-def log_of(name: str | None, folder: Path = Path()) -> RunLog:
+def log_of(name: str | None, folder: Path = Path(), groups_kept: int = GROUPS) -> RunLog:
     """Return the log of a run, read to its end.
 
     Args:
         name: of the run, its folder or its events.jsonl; None: the run that was heard last.
         folder: where runs/ is.
+        groups_kept: latest updates of a training whose groups are remembered.
 
     Raises:
         UserError: there is no such run.
     """
-    log = RunLog(_path(name, folder))
+    log = RunLog(_path(name, folder), groups_kept)
     log.poll()
     if log.error:
         raise UserError(log.error)

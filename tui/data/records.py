@@ -9,7 +9,7 @@ from tui.data.model import Episode, Run
 from tui.data.training import Training
 
 if TYPE_CHECKING:
-    from analysis.arms import Rate, TaskPairs
+    from analysis.paired_tasks import Rate, TaskPairs
     from tui.data.inside import SiteTracks
     from tui.data.neurons import Neurons
     from tui.data.tracks import EpisodeTracks

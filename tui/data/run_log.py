@@ -11,21 +11,23 @@ from analysis.proportions import Proportion
 from traces.events import EventTail, run_state
 from tui.data.fields import number, whole
 from tui.data.model import Episode
-from tui.data.training_log import TrainingLog
+from tui.data.training_log import GROUPS, TrainingLog
 from tui.terminal import one_line
 from tui.wording import condition_label
 
 QUIET = ("heartbeat",)
 """Events that say only that the process lives."""
-AT_ONCE = 500_000
+AT_ONCE = 200_000
 """Bytes of a log in memory at one time."""
 
 
 class RunLog:
     """Follow `events.jsonl` of one run; every field of an event may be missing or odd."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, groups_kept: int = GROUPS) -> None:
         self.path = path
+        self._groups_kept = groups_kept
+        """Updates of a training whose groups are remembered."""
         self.tail = EventTail(path)
         self.error = ""
         self.behind = True
@@ -123,7 +125,7 @@ class RunLog:
             self.start, self.trouble = event, ""
             self.news = "started"
         if self.training is None and (event.get("kind") == "grpo" or kind == "step"):
-            self.training = TrainingLog()
+            self.training = TrainingLog(self._groups_kept)
         alerts = self.training.add(event) if self.training is not None else []
         if kind == "episode" and self.training is not None:
             if whole(event.get("update")) != self._update:

@@ -6,17 +6,19 @@ which the log knows more is counted from the log, and says so.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from traces.errors import UserError
+from tui.data.apart import apart
 from tui.data.model import Episode, Run
 from tui.terminal import one_line
 
 if TYPE_CHECKING:
-    from analysis.outcome import Condition, Report
+    from analysis.outcome import Condition
 
 Interval = tuple[float, float]
 
@@ -40,6 +42,11 @@ class ConditionSummary:
     from_log: bool = False
     """Counted from the log: not all of it is in a closed trace yet."""
     sites: str = ""
+    role: str = ""
+    """baseline, prompt, steered, random or null."""
+    alpha: float | None = None
+    fingerprint: str | None = None
+    """Of its intervention."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,9 @@ def summarise_run(run: Run) -> RunSummary:
     notes: list[str] = []
     if files:
         try:
-            report = analysed(tuple((file.paths, file.stamp) for file in files))
-            notes += map(one_line, report.notes)
-            conditions += map(_reported, report.conditions)
+            found = analysed(tuple((file.paths, file.stamp) for file in files))
+            notes += found.notes
+            conditions += found.conditions
         except UserError as error:
             notes.append(one_line(error))
     known: dict[str, list[Episode]] = {}
@@ -74,11 +81,17 @@ def summarise_run(run: Run) -> RunSummary:
 
 
 @lru_cache(maxsize=8)
-def analysed(files: tuple[tuple[tuple[Path, ...], tuple[int, ...]], ...]) -> Report:
+def analysed(files: tuple[tuple[tuple[Path, ...], tuple[int, ...]], ...]) -> RunSummary:
     """Analyse files once as long as their stamps stay the same."""
+    return apart("tui.data.summary:analyse_files", [path for paths, _ in files for path in paths])
+
+
+def analyse_files(paths: Sequence[Path]) -> RunSummary:
+    """Analyse files here; it takes polars."""
     from analysis.outcome import analyse
 
-    return analyse([path for paths, _ in files for path in paths])
+    report = analyse(paths)
+    return RunSummary(tuple(map(_reported, report.conditions)), tuple(map(one_line, report.notes)))
 
 
 def _reported(condition: Condition) -> ConditionSummary:
@@ -95,6 +108,9 @@ def _reported(condition: Condition) -> ConditionSummary:
         delta_ci=condition.delta_ci,
         p_value=condition.p_value,
         sites=one_line(condition.sites or ""),
+        role=condition.role,
+        alpha=condition.alpha,
+        fingerprint=condition.fingerprint,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
@@ -21,9 +22,8 @@ COLUMNS = (
 )
 
 
-def stamp(path: Path) -> tuple[int, ...]:
+def stamp(status: os.stat_result) -> tuple[int, ...]:
     """Return numbers that differ when the file differs."""
-    status = path.stat()
     return status.st_mtime_ns, status.st_size, status.st_ino
 
 

@@ -32,12 +32,16 @@ from tui.wording import interval, share
 MOST_METRICS = 500
 NEWS = 500
 ALERTS = 1000
+GROUPS = 1000
+"""Updates whose groups are kept; of a long run these are the most of what is known."""
 
 
 class TrainingLog:
     """Takes the events of a run, oldest first; every field of one may be missing or odd."""
 
-    def __init__(self) -> None:
+    def __init__(self, kept: int = GROUPS) -> None:
+        """Know nothing yet; keep the groups of the latest `kept` updates."""
+        self._kept = kept
         self._start: dict = {}
         self._config: dict = {}
         self._updates, self._times = array("q"), array("d")
@@ -186,6 +190,8 @@ class TrainingLog:
             self._groups = {u: groups for u, groups in self._groups.items() if u < update}
         if len(before):
             self._groups[before.update] = before.groups()
+        while len(self._groups) > self._kept:
+            del self._groups[next(iter(self._groups))]
         self._filling = Filling(update)
 
     def _step(self, event: Mapping) -> None:
@@ -342,7 +348,9 @@ def _metrics(found: object) -> dict[str, float]:
         return {}
     values = {}
     for name, value in found.items():
-        if isinstance(value, int | float) and not isinstance(value, bool):
+        if type(value) is float:  # as nearly all are
+            values[name] = value
+        elif isinstance(value, int) and not isinstance(value, bool):
             try:
                 values[name] = float(value)
             except OverflowError:

@@ -1,5 +1,6 @@
 """Columns, rows and cards of the tabs of Compare."""
 
+from operator import itemgetter
 from typing import TYPE_CHECKING
 
 from tui.commands.strips import BLOCKS, strip
@@ -12,10 +13,8 @@ from tui.widgets.table import Column, Row
 from tui.wording import DESIGNS, interval, number, p_value, share
 
 if TYPE_CHECKING:
-    import polars as pl
-
-    from analysis.arms import Arms, Rate, TaskPairs
-    from analysis.shifts import Shifts
+    from analysis.paired_tasks import Arms, Rate, TaskPairs
+    from tui.data.shifts import SiteShifts
 
 PAIRS = (
     Column("task", least=8, most=30),
@@ -36,7 +35,6 @@ SITES = (
     Column("found", right=True),
     Column("rows", right=True, rank=2),
 )
-TOP_NEURONS = 8
 NOTHING = "·"
 """A block of no height."""
 LABEL = 18
@@ -106,11 +104,16 @@ def _notes(notes: tuple[str, ...], width: int) -> Lines:
     return [[(text, "dim")] for note in notes for text in wrap(one_line(note), width, 4)]
 
 
-def site_rows(shifts: "Shifts") -> list[Row]:
-    """Return one row a site, towers and kinds together, layers ascending."""
-    sites = shifts.sites.sort("tower", "kind", "layer", descending=[True, False, False])
-    largest = sites["median_d"].max() or 0.0
-    return [Row(row["site"], _site_cells(row, largest)) for row in sites.to_dicts()]
+def site_rows(shifts: "SiteShifts") -> list[Row]:
+    """Return one row a site, the VLM first, kinds together, layers ascending."""
+    sites = sorted(shifts.sites, key=itemgetter("kind", "layer"))
+    sites.sort(key=itemgetter("tower"), reverse=True)
+    largest = _largest(shifts)
+    return [Row(row["site"], _site_cells(row, largest)) for row in sites]
+
+
+def _largest(shifts: "SiteShifts") -> float:
+    return max((row["median_d"] or 0.0 for row in shifts.sites), default=0.0)
 
 
 def _site_cells(row: dict, largest: float) -> tuple[Span, ...]:
@@ -128,20 +131,18 @@ def _site_cells(row: dict, largest: float) -> tuple[Span, ...]:
     )
 
 
-def site_card(shifts: "Shifts", site: object, width: int) -> Lines:
+def site_card(shifts: "SiteShifts", site: object, width: int) -> Lines:
     """Return the layers as strips, the neurons of a site that moved most, and the caveats."""
     n = " and ".join(map(str, sorted(set(shifts.episodes))))
     said = f"{shifts.design}, {n} episodes: {DESIGNS[shifts.design]}"
     lines: Lines = [[(text, "bold")] for text in wrap(said, width, 2)]
-    lines += [*layer_strips(shifts.sites, width), []]
-    moved = shifts.neurons.filter(shifts.neurons["site"] == site).drop_nulls("d")
-    moved = moved.filter(moved["d"] != 0)
-    moved = moved.sort(moved["d"].abs(), descending=True).head(TOP_NEURONS)
-    if len(moved):
+    lines += [*layer_strips(shifts, width), []]
+    moved = shifts.moved.get(site, ())
+    if moved:
         lines.append(
             [(fit(f"{one_line(site)}: neurons by |d|, p by {shifts.correction}", width), "dim")]
         )
-    for row in moved.to_dicts():
+    for row in moved:
         means = f"{significant(row['mean_base'])} to {significant(row['mean_tuned'])}"
         p = row["p_corrected"]
         sure = p_value(p) if p is not None else "no p"
@@ -155,26 +156,29 @@ def _blocks(values: list[float | None], largest: float) -> str:
     return strip(values, largest).replace(BLOCKS[0], NOTHING)
 
 
-def layer_strips(sites: "pl.DataFrame", width: int) -> Lines:
+def layer_strips(shifts: "SiteShifts", width: int) -> Lines:
     """Return median |d| over the layers of each tower: blocks, and what they say in words."""
-    largest = sites["median_d"].max() or 0.0
+    largest = _largest(shifts)
+    parts: dict[tuple[str, str], list[dict]] = {}
+    for row in shifts.sites:
+        parts.setdefault((row["tower"], row["kind"]), []).append(row)
     lines: Lines = [[(f"median |d| by layer, {BLOCKS[-1]} being {significant(largest)}", "dim")]]
-    for (tower, kind), part in sites.group_by("tower", "kind", maintain_order=True):
-        part = part.sort("layer")
-        values = part["median_d"].to_list()
+    for (tower, kind), part in parts.items():
+        part.sort(key=itemgetter("layer"))
+        values = [row["median_d"] for row in part]
         wide = max(1, min(3, (width - LABEL - 20) // max(1, len(values))))
         blocks = "".join(block * wide for block in _blocks(values, largest))
         if wide > 1 and len(lines) == 1:
-            numbers = "".join(pad(str(layer), wide) for layer in part["layer"].to_list())
+            numbers = "".join(pad(str(layer), wide) for layer in (row["layer"] for row in part))
             lines.append([(f"{'layer':<{LABEL}}{numbers}", "dim")])
         known = [value for value in values if value is not None]
-        if part["frozen"].all():
+        if all(row["frozen"] for row in part):
             words = "frozen"
         elif not any(known):
             words = "0 in every layer"
         else:
             most = values.index(max(known))
-            words = f"most in {part['layer'][most]}: {significant(values[most])}"
+            words = f"most in {part[most]['layer']}: {significant(values[most])}"
         label = pad(f"{tower} {kind}", LABEL)
         lines.append([(label, ""), (blocks, "accent"), (f"  {words}", "")])
     return lines
@@ -196,7 +200,7 @@ def record(tab: str, content: object, row: Row) -> Record:
     if tab == "pairs":
         return pair_record(next(task for task in content.tasks if task.task == row.key))
     if tab == "neurons":
-        return next(site for site in content.sites.to_dicts() if site["site"] == row.key)
+        return next(site for site in content.sites if site["site"] == row.key)
     (name, _), (a, _), (b, _) = row.cells
     return {"setting": name, "value A": a, "value B": b}
 

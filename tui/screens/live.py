@@ -177,7 +177,7 @@ class LiveScreen(SharingScreen):
         training, heading = self.training, self._text("heading")
         groups = training.groups.get(self.update, ())
         width = heading.content_size.width
-        heading.show([panels.groups_heading(groups, self.update, width)])
+        heading.show([panels.groups_heading(training, self.update, width)])
         rows = [panels.group_row(group, training.advantage) for group in groups]
         self.query_one("#groups", Table).show(rows)
 

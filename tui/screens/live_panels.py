@@ -14,7 +14,7 @@ from tui.terminal import one_line
 from tui.widgets.chart import bar, rule, sparkline
 from tui.widgets.lines import Span, fit, wrap
 from tui.widgets.table import Column, Row
-from tui.wording import age, clock, compact, duration, interval, share, state_mark
+from tui.wording import clock, compact, duration, interval, share, state_mark, whole_minutes
 
 Lines = list[list[Span]]
 
@@ -72,8 +72,8 @@ def title(run: Run, viewed: int | None, paused: bool, now: float) -> list[Span]:
     left = training.run_left(now) if run.state == "running" else None
     if left is not None:
         spans.append((f"  ~{duration(left)} left", ""))
-    if run.state in ("running", "silent", "crashed?"):
-        spans.append((f"  heard {age(now - run.heard)} ago", "dim"))
+    if run.state in ("silent", "crashed?"):
+        spans.append((f"  heard {whole_minutes(now - run.heard)} ago", "dim"))
     return spans
 
 
@@ -117,7 +117,7 @@ def step_lines(run: Run, viewed: int | None, now: float, width: int, height: int
     if viewed is None and training.phase is not None and run.state in ("running", "silent"):
         lines += _phases(training, now, width)
         if run.state == "silent":
-            lines[-1] = [(f" silent: nothing for {age(now - run.heard)}", "warn")]
+            lines[-1] = [(f" silent: nothing for {whole_minutes(now - run.heard)}", "warn")]
     elif viewed is None:
         lines += [
             [(f" {text}", style)]
@@ -237,9 +237,12 @@ def strip_lines(training: Training, update: int, width: int, height: int) -> Lin
     return lines
 
 
-def groups_heading(groups: Sequence[Group], update: int, width: int) -> list[Span]:
-    """Return how many groups teach nothing."""
+def groups_heading(training: Training, update: int, width: int) -> list[Span]:
+    """Return how many groups teach nothing; of an update long ago, how to see them."""
+    groups = training.groups.get(update, ())
     spans: list[Span] = [(f"groups of update {update}", "title")]
+    if training.groups and update < next(iter(training.groups)):
+        spans.append((f"  long ago: vla-trace snapshot RUN --around {update}", "dim"))
     if groups:
         full = [group for group in groups if group.full]
         flat = sum(bool(group.verdict) for group in full)
@@ -309,7 +312,7 @@ def machine_line(
         parts.append(f"{duration(each)} an update")
     if training.checkpoints:
         number, t = training.checkpoints[-1]
-        ago = f", {age(now - t)} ago" if not training.ended else ""
+        ago = f", {whole_minutes(now - t)} ago" if not training.ended else ""
         parts.append(f"ckpt {number}{ago}")
     if load is not None and load.cpu_busy is not None:
         parts.append(f"cpu {load.cpu_busy:.0f}% of {load.cpus}")

@@ -150,8 +150,7 @@ def _moved(moved: "Moved | str", width: int) -> Lines:
             f"d {number(row['d'], 2, '+')}, KS {number(row['ks'])}"
         )
     shifts, p = moved.shifts, row["p_corrected"]
-    tested = shifts.sites["tested"].sum()
-    sure = f"{p_value(p)} (Holm over {tested})" if p is not None else "too few for a p"
+    sure = f"{p_value(p)} (Holm over {shifts.tested})" if p is not None else "too few for a p"
     n = " and ".join(map(str, sorted(set(shifts.episodes))))
     return [
         [(fit(f"{moved.base} to {moved.tuned}", width), "dim")],

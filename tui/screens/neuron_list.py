@@ -10,6 +10,7 @@ from textual.app import ComposeResult
 from textual.containers import Container
 from textual.widgets import Input
 
+from tui.data.apart import apart
 from tui.data.draft import EMBEDDED
 from tui.data.neuron_filter import Term, concept_of, matching, parse
 from tui.data.neuron_sources import PolicySource, policy_sources
@@ -95,6 +96,12 @@ class NeuronList(ListScreen):
             super().paint()
             self._paint_legend()
 
+    def looked(self) -> None:
+        """Show a table that was made meanwhile: it is in no folder of runs."""
+        table = self.source.stamp if self.source else None
+        if table != self._taken.get("columns") or policy_sources(self.app.runs) != self._sources:
+            self.paint()
+
     def content_arrived(self) -> None:
         """Take up what arrived."""
         self.paint()
@@ -129,14 +136,10 @@ class NeuronList(ListScreen):
         path, sha256 = source.table, source.sha256
 
         def columns() -> object:
-            from tui.data.neurons import read_neurons
-
-            return read_neurons(path, sha256)
+            return apart("tui.data.neuron_table:read_neurons", path, sha256)
 
         def words() -> object:
-            from tui.data.neurons import read_words
-
-            return read_words(path)
+            return apart("tui.data.neuron_table:read_words", path)
 
         def doses() -> object:
             from tui.data.effects import read_doses
@@ -283,9 +286,7 @@ class NeuronList(ListScreen):
         stamps = tuple(file.stamp for one in compared for file in one.unsteered)
 
         def spelling() -> object:
-            from tui.data.neurons import read_spelling
-
-            return read_spelling(source.table, place)
+            return apart("tui.data.neuron_table:read_spelling", source.table, place)
 
         def fired() -> object:
             from tui.data.neuron_evidence import read_fired

@@ -69,6 +69,12 @@ class NeuronsScreen(NeuronList):
             spans += [("  ", ""), *recorder_state(self._recorder)]
         return spans
 
+    def looked(self) -> None:
+        """Show how long the recording runs."""
+        super().looked()
+        if self._recorder is not None and self.drawable:
+            self.paint_title()
+
     def on_unmount(self) -> None:
         """Leave a recording to itself."""
         self._stop_listening()

@@ -33,10 +33,10 @@ class RecorderScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Show what there is."""
-        self.runs_read()
+        self.looked()
 
-    def runs_read(self) -> None:
-        """Read its output again; the application calls this once a second."""
+    def looked(self) -> None:
+        """Read its output again; the application calls this when it looked at the folder."""
         if not (self.is_mounted and self.query("#output")):
             return
         self.query_one("#title", TextLines).show(
@@ -57,9 +57,13 @@ class RecorderScreen(Screen[None]):
             lines += [[(text, "")] for text in wrap(said, max(width, 20), 4)]
         output.show([*lines[:3], *lines[3:][-max(0, height - 3) :]] if height else lines)
 
+    def runs_read(self) -> None:
+        """Its output may go on while runs change."""
+        self.looked()
+
     def on_text_lines_resized(self) -> None:
         """Fit the texts."""
-        self.runs_read()
+        self.looked()
 
     def action_stop(self) -> None:
         """Ask it to stop."""

@@ -15,7 +15,15 @@ from tui.terminal import one_line
 from tui.widgets.keys import key
 from tui.widgets.lines import Span
 from tui.widgets.table import Column, Row
-from tui.wording import age, compact, joined_conditions, number, share, short_id, state_mark
+from tui.wording import (
+    compact,
+    joined_conditions,
+    number,
+    share,
+    short_id,
+    state_mark,
+    whole_minutes,
+)
 
 HOW_TO_RECORD = "vla-trace record --steer fast --alpha 8"
 
@@ -172,7 +180,7 @@ def run_row(run: Run, now: float, full_id: bool = False, mark: str = "") -> Row:
         (_meed(run), ""),
         (_latest(run, "rollout/frac_reward_zero_std", lambda value: f"{100 * value:.0f}"), ""),
         (_latest(run, "train/actor/approx_kl", compact), ""),
-        (age(now - run.heard), "dim"),
+        (whole_minutes(now - run.heard), "dim"),
         (run.last, "bad" if run.trouble else "dim"),
     )
     return Row(run.key, cells)
