@@ -21,7 +21,7 @@ from tui.screens.episode_tracks import (
     tracks_inside,
     tracks_of,
 )
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.loading import LoadingScreen
 from tui.screens.sharing import Records
 from tui.widgets.frame import Frame
@@ -343,7 +343,8 @@ class EpisodeScreen(LoadingScreen):
         """Go to the first step at which the hands of two episodes are apart."""
         say = self.query_one(KeyLine).say
         if len(self._contents_shown) < 2:
-            say("b shows its pair beside it; then n goes to where they part")
+            beside, parted = (key_for(self, f"episode.{name}") for name in ("beside", "parted"))
+            say(f"{beside} shows its pair beside it; then {parted} goes to where they part")
             return
         step = parted_at(*(content.tracks for content in self._contents_shown))
         if step is None:

@@ -15,13 +15,23 @@ TOGETHER = ("go", "share")
 """First parts of ids whose keys share a line."""
 
 
-def bindings_of(screen: Screen) -> list[Binding]:
-    """Return the bindings of a screen and the application in force, the screen's own first."""
+def bindings_of(screen: Screen, kind: type[Screen] | None = None) -> list[Binding]:
+    """Return the bindings of a screen and the application in force, the screen's own first.
+
+    Args:
+        screen: one of the application.
+        kind: another screen, whose bindings are wanted.
+    """
     found: list[Binding] = []
-    for owner in (*type(screen).__mro__, *type(screen.app).__mro__):
+    for owner in (*(kind or type(screen)).__mro__, *type(screen.app).__mro__):
         if owner.__module__.startswith("tui."):
             found += [b for b in vars(owner).get("BINDINGS", ()) if isinstance(b, Binding)]
     return [replace(b, key=screen.app.keymap.get(b.id, b.key)) for b in found]
+
+
+def key_for(screen: Screen, id: str, kind: type[Screen] | None = None) -> str:
+    """Return the first key in force of an action, for a sentence that names it."""
+    return next(key_names(b)[0] for b in bindings_of(screen, kind) if b.id == id)
 
 
 def help_lines(bindings: list[Binding]) -> list[Line]:
@@ -70,7 +80,8 @@ class HelpScreen(ModalScreen[None]):
         fitting = text.size.height
         self._top = max(0, min(self._top, len(self._lines) - fitting))
         more = len(self._lines) > fitting
-        text.border_subtitle = "j k: more   esc closes" if more else "esc closes"
+        down, up, close = (key_for(self, f"help.{name}") for name in ("down", "up", "close"))
+        text.border_subtitle = f"{down} {up}: more   {close} closes" if more else f"{close} closes"
         text.show(self._lines[self._top : self._top + fitting])
 
     def action_scroll(self, pages: int) -> None:

@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 from tui.data.model import Run
 from tui.data.summary import RunSummary, summarise_run
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.loading import LoadingScreen
 from tui.terminal import one_line
 from tui.widgets.keys import KeyLine, key
@@ -23,6 +23,8 @@ class ListScreen(LoadingScreen):
 
     AUTO_FOCUS = ""
     COLUMNS: ClassVar[Sequence[Column]] = ()
+    CLEAR: ClassVar[str]
+    """Id of the action that clears the filter."""
     BINDINGS: ClassVar[list[BindingType]] = [
         key("list.down", "j,down", "move(1)", "down", "next row", show=False),
         key("list.up", "k,up", "move(-1)", "up", "previous row", show=False),
@@ -126,7 +128,8 @@ class ListScreen(LoadingScreen):
         if row is not None:
             preview.show(self.card(row, preview.content_size.width))
         elif self.needle:
-            preview.show([(("nothing matches the filter; esc clears it", "dim"),)])
+            clear = key_for(self, self.CLEAR)
+            preview.show([((f"nothing matches the filter; {clear} clears it", "dim"),)])
         else:
             preview.show([])
 

@@ -20,7 +20,7 @@ from tui.data.series import (
 from tui.data.training import Training
 from tui.screens import live_panels as panels
 from tui.screens.choice import ChoiceScreen
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.live_choices import alert_rows, metric_rows
 from tui.screens.sharing import Records, SharingScreen
 from tui.terminal import one_line
@@ -45,7 +45,7 @@ class LiveScreen(SharingScreen):
         key("live.earlier", "[", "earlier", "back", "the update before"),
         key("live.later", "]", "later", "on", "the update after", show=False),
         key("live.follow", "f", "follow", "follow", "follow the update that is being made"),
-        key("live.alerts", "!", "alerts", "alerts", "alerts; enter goes to the update"),
+        key("live.alerts", "!", "alerts", "alerts", "alerts; the chosen one shows its update"),
         key("live.metric", "m", "metric", "metric", "choose what the chart shows"),
         key("live.mode", "v", "mode", "lin/log", "linear, logarithmic or smoothed chart"),
         key("live.pause", "space", "pause", "pause", "stop or go on drawing; the run goes on"),
@@ -131,7 +131,8 @@ class LiveScreen(SharingScreen):
         if run is None or not self.query(KeyLine) or not self._text("title").size.width:
             return  # nothing to show, or nowhere yet
         now = self.app.clock()
-        self._text("title").show([panels.title(run, self._viewed, self._paused, now)])
+        keys = (key_for(self, f"live.{name}") for name in ("follow", "alerts"))
+        self._text("title").show([panels.title(run, self._viewed, self._paused, now, *keys)])
         self._paint_chart()
         self._paint_groups()
         step, strip, news = self._text("step"), self._text("strip"), self._text("news")
