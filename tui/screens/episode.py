@@ -38,6 +38,14 @@ class EpisodeScreen(LoadingScreen):
     """Pictures, path, actions, log-probability, contacts, interventions, neurons."""
 
     AUTO_FOCUS = ""
+    PANES: ClassVar = {
+        "seen": "picture",
+        "seen-beside": "picture beside it",
+        "top": "path",
+        "top-beside": "path beside it",
+        "side": "height",
+        "tracks": "tracks",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         key("episode.step-back", "h,left,comma", "step(-1)", "-1", "one step back"),
         key("episode.step-on", "l,right,.", "step(1)", "+1", "one step on"),
@@ -51,7 +59,7 @@ class EpisodeScreen(LoadingScreen):
         key("episode.parted", "n", "parted", "parted", "where the two hands part", show=False),
         key("episode.camera", "w", "camera", "camera", "next camera, then the height", show=False),
         key("episode.inside", "a", "inside", "inside", "neurons of the next recorded site"),
-        key("episode.zoom", "z", "zoom", "zoom", "pictures and paths large, or not", show=False),
+        key("episode.zoom", "z", "zoom", "large", "pictures and paths large, or not", show=False),
         key("episode.previous", "[,k,up", "episode(-1)", "prev", "previous episode"),
         key("episode.next", "],j,down", "episode(1)", "next", "next episode"),
         key("episode.back", "escape", "back", "back", "back to the rollouts"),
@@ -212,6 +220,7 @@ class EpisodeScreen(LoadingScreen):
         self.query_one("#side", Plot).show(title, np.arange(len(z)), z, self._cursor)
         self.set_class(len(paths_cm) > 1, "-beside")
         self.set_class(self._camera() != "", "-filmed")
+        self.call_after_refresh(self.leave_hidden)
 
     def _camera(self) -> str:
         cameras = list(self._contents_shown[0].cameras) if self._contents_shown else []

@@ -11,7 +11,7 @@ from tui.widgets.keys import key, key_names
 from tui.widgets.lines import Line, TextLines, pad
 
 KEYS_WIDTH = 18
-TOGETHER = ("go", "share")
+TOGETHER = ("go", "share", "pane")
 """First parts of ids whose keys share a line."""
 
 
@@ -35,7 +35,7 @@ def key_for(screen: Screen, id: str, kind: type[Screen] | None = None) -> str:
 
 
 def help_lines(bindings: list[Binding]) -> list[Line]:
-    """Return one line per action; the places share one, and so do copy and export."""
+    """Return one line per action; places share one, and so do panes, and copy and export."""
     lines: dict[str, list[Binding]] = {}
     for binding in bindings:
         group = (binding.id or "").partition(".")[0]

@@ -22,6 +22,7 @@ class ListScreen(LoadingScreen):
     """A title, a table, a preview, a line of keys; subclasses say what is in them."""
 
     AUTO_FOCUS = ""
+    PANES: ClassVar = {"table": "list", "preview": "card"}
     COLUMNS: ClassVar[Sequence[Column]] = ()
     CLEAR: ClassVar[str]
     """Id of the action that clears the filter."""
@@ -91,6 +92,8 @@ class ListScreen(LoadingScreen):
             return
         hint = self.hint()
         self.set_class(bool(hint), "-hinted")
+        if hint:
+            self.minimize()
         self.query_one("#hint", TextLines).show(hint)
         rows = [] if hint else self.rows()
         self.table.show(self.filtered(rows) if self.needle else rows, self.columns())

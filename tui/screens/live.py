@@ -38,6 +38,13 @@ class LiveScreen(SharingScreen):
 
     PLACE = "live"
     AUTO_FOCUS = ""
+    PANES: ClassVar = {
+        "course": "success",
+        "scenes": "groups",
+        "step": "update",
+        "strip": "optimiser",
+        "news": "events",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         key("live.open", "enter", "open", "group", "the episodes of the group"),
         key("live.down", "j,down", "move(1)", "down", "next group", show=False),
@@ -69,10 +76,12 @@ class LiveScreen(SharingScreen):
         yield TextLines(id="title")
         with Container(id="body"):
             with Vertical(id="left"):
-                yield TextLines(id="success")
-                yield Chart(id="chart")
-                yield TextLines(id="heading")
-                yield Table(panels.GROUP_COLUMNS, id="groups")
+                with Vertical(id="course"):
+                    yield TextLines(id="success")
+                    yield Chart(id="chart")
+                with Vertical(id="scenes"):
+                    yield TextLines(id="heading")
+                    yield Table(panels.GROUP_COLUMNS, id="groups")
             with Vertical(id="right"):
                 yield TextLines(id="step")
                 yield TextLines(id="strip")

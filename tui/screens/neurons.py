@@ -78,6 +78,7 @@ class NeuronsScreen(NeuronList):
     def action_card(self) -> None:
         """Show the card in place of the table, or the table again."""
         if not self.has_class("-wide"):
+            self.minimize()
             self.toggle_class("-card")
             self.paint_preview()
 

@@ -60,7 +60,7 @@ class Frame(LineWidget):
     def render_line(self, y: int) -> Strip:
         """Draw the title, or two rows of pixels."""
         if y == 0:
-            return self.strip([(fit(self._title, self.size.width), "dim")])
+            return self.strip([(fit(self._title, self.size.width), "title")])
         if isinstance(self._picture, str):
             return self.strip([(fit(self._picture, self.size.width), "dim")] if y == 1 else ())
         if y > len(self._cells):

@@ -170,7 +170,7 @@ class Tracks(LineWidget):
         line = "├" + "─" * (self._width - 2) + "┤"
         shown = f"{self._cursor}/{max(0, self._n - 1)} "
         return [
-            (pad(" step", LABEL), "dim"),
+            (pad(" step", LABEL), "title"),
             (line[:column], "dim"),
             ("▲", "mark"),
             (line[column + 1 :], "dim"),
