@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 from textual import work
 from textual.app import App
@@ -23,7 +23,8 @@ from traces.errors import UserError
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
 from tui.keymap import Keymap, keymap_path, keys_text, read_keymap
-from tui.look import Look, has_few_colours, shows_only_ascii, theme_named
+from tui.kitty import shows_pictures
+from tui.look import Look, checked_pictures, has_few_colours, shows_only_ascii, theme_named
 from tui.places import PLACES
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import HelpScreen, bindings_of
@@ -31,6 +32,9 @@ from tui.screens.runs import RunsScreen
 from tui.terminal import Exit, one_line
 from tui.widgets.keys import KeyLine, key, key_names
 from tui.widgets.table import Column, Row
+
+if TYPE_CHECKING:
+    from tui.widgets.frame import Frame
 
 POLL_S = 1.0
 
@@ -93,6 +97,14 @@ class VlaApp(App[None]):
         self._forget = False
         self._greeted = False
         """Whether a training that runs was shown, or need not be."""
+
+    def frame(self, id: str, place: int) -> "Frame":
+        """Return a widget for pictures as this terminal shows them; each has a place of its own."""
+        from tui.widgets.frame import Frame
+
+        density = self.look.density(self.no_color)
+        system = None if self.no_color else self.console.color_system
+        return Frame(id=id, density=density, slot=self.look.slot(place, system))
 
     def get_line_filters(self) -> list[LineFilter]:
         """Return what every line passes before it is written to the terminal."""
@@ -252,6 +264,12 @@ def options() -> argparse.ArgumentParser:
     add("--theme", metavar="dark|light|ansi", help="colours; ansi: the terminal's own 16")
     add("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     add("--low-bandwidth", action="store_true", help="256 colours, one picture a second")
+    add(
+        "--pictures",
+        metavar="auto|blocks|kitty",
+        default="auto",
+        help="cameras as half blocks, or as pictures where the terminal shows them",
+    )
     add("--keys", action="store_true", help="print the keys in force as a keymap file, and leave")
     return parser
 
@@ -265,6 +283,7 @@ def run(args: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{keys_text(keymap, VlaApp)}\n")
             return Exit.OK
         theme = theme_named(given.theme)
+        checked_pictures(given.pictures)
         folder, _ = checked_folder(given.folder)
         if why := unfit_terminal():
             return print_status(folder, why)
@@ -272,7 +291,8 @@ def run(args: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return Exit.USAGE
     only_ascii = shows_only_ascii(os.environ) if given.ascii is None else given.ascii
-    look = Look(only_ascii, theme, given.low_bandwidth, has_few_colours())
+    kitty = given.pictures == "kitty" or given.pictures == "auto" and shows_pictures(os.environ)
+    look = Look(only_ascii, theme, given.low_bandwidth, has_few_colours(), kitty)
     app = make_app(folder, look=look, keymap=keymap)
     app.run(mouse=not given.no_mouse)
     return app.return_code or Exit.OK

@@ -87,9 +87,8 @@ class EpisodeScreen(LoadingScreen):
         yield TextLines(id="facts")
         with Container(id="body"):
             with Container(id="plots"):
-                density = self.app.look.density(self.app.no_color)
-                yield Frame(id="seen", density=density)
-                yield Frame(id="seen-beside", density=density)
+                yield self.app.frame("seen", 0)
+                yield self.app.frame("seen-beside", 1)
                 yield Plot(id="top", equal=True)
                 yield Plot(id="top-beside", equal=True)
                 yield Plot(id="side")
