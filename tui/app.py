@@ -12,7 +12,9 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
+from rich.console import RenderableType
 from textual import work
+from textual._compositor import ChopsUpdate
 from textual.app import App
 from textual.binding import Binding, BindingType
 from textual.filter import LineFilter
@@ -25,6 +27,7 @@ from tui.data.model import Run
 from tui.keymap import Keymap, keymap_path, keys_text, read_keymap
 from tui.kitty import shows_pictures
 from tui.look import Look, checked_pictures, has_few_colours, shows_only_ascii, theme_named
+from tui.partial import CutUpdate
 from tui.places import PLACES
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import HelpScreen, bindings_of
@@ -110,6 +113,12 @@ class VlaApp(App[None]):
         """Return what every line passes before it is written to the terminal."""
         own = [] if self.no_color else super().get_line_filters()
         return [*own, *self._look_filters]
+
+    def _display(self, screen: Screen, renderable: RenderableType | None) -> None:
+        """Write an update, a partial one cut to what changed."""
+        if isinstance(renderable, ChopsUpdate):
+            renderable = CutUpdate.of(renderable)
+        super()._display(screen, renderable)
 
     def get_default_screen(self) -> Screen:
         """Start with the list of runs."""

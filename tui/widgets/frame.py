@@ -67,10 +67,13 @@ class Frame(LineWidget):
             self._send()
             self.refresh(Region(0, 1, 1, len(self._cells)))  # lines written to are drawn again
             return
-        for y in np.flatnonzero(changed.any(axis=1)).tolist():
-            columns = np.flatnonzero(changed[y])
-            first, last = int(columns[0]), int(columns[-1])
-            self.refresh(Region(first, y + 1, last - first + 1, 1))
+        regions = [
+            Region(first, y + 1, stop - first, 1)
+            for y in np.flatnonzero(changed.any(axis=1)).tolist()
+            for first, stop in spans_of(changed[y])
+        ]
+        if regions:
+            self.refresh(*regions)
 
     def _send(self) -> None:
         """Hand the picture to the terminal, before the cells that will show it."""
@@ -116,6 +119,12 @@ def half_blocks(picture: np.ndarray, columns: int, rows: int) -> np.ndarray:
     small = Image.fromarray(picture).resize((across, down), Image.Resampling.BOX)
     pixels = np.asarray(small) & COARSE
     return pixels.reshape(down // 2, 2, across, 3).transpose(0, 2, 1, 3)
+
+
+def spans_of(changed: np.ndarray) -> list[tuple[int, int]]:
+    """Return where cells changed, [first, stop), from (columns,) bool."""
+    edges = np.flatnonzero(np.diff(changed, prepend=False, append=False))
+    return list(zip(edges[::2].tolist(), edges[1::2].tolist(), strict=True))
 
 
 def shaded(cells: np.ndarray, density: str) -> str:
