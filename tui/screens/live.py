@@ -22,7 +22,8 @@ from tui.screens import live_panels as panels
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import bindings_of, key_for
 from tui.screens.live_choices import alert_rows, metric_rows
-from tui.screens.sharing import Records, SharingScreen
+from tui.screens.live_film import FilmScreen
+from tui.screens.sharing import Records
 from tui.terminal import one_line
 from tui.widgets.chart import Chart, Picture, rule
 from tui.widgets.keys import KeyLine, key
@@ -33,7 +34,7 @@ from tui.wording import compact
 ALIVE = ("running", "silent")
 
 
-class LiveScreen(SharingScreen):
+class LiveScreen(FilmScreen):
     """One training run, the present update or an earlier one."""
 
     PLACE = "live"
@@ -44,6 +45,7 @@ class LiveScreen(SharingScreen):
         "step": "update",
         "strip": "optimiser",
         "news": "events",
+        "film": "newest episode",
     }
     BINDINGS: ClassVar[list[BindingType]] = [
         key("live.open", "enter", "open", "group", "the episodes of the group"),
@@ -85,7 +87,9 @@ class LiveScreen(SharingScreen):
             with Vertical(id="right"):
                 yield TextLines(id="step")
                 yield TextLines(id="strip")
-                yield TextLines(id="news")
+                with Container(id="below"):
+                    yield TextLines(id="news")
+                    yield self.app.frame("film", 2)
         yield TextLines(id="machine")
         yield TextLines(id="last")
         yield KeyLine(bindings_of(self))
@@ -128,14 +132,14 @@ class LiveScreen(SharingScreen):
         before, run = self._run, self.run_shown
         rests = run is before and run is not None and run.state in ("finished", "failed")
         if not self._paused and not rests:
-            self.paint()
+            self.paint(play=True)
 
     def on_text_lines_resized(self) -> None:
         """Fit the texts into the new size."""
         self.paint()
 
-    def paint(self) -> None:
-        """Draw everything; only what differs is repainted."""
+    def paint(self, play: bool = False) -> None:
+        """Draw everything; only what differs is repainted. `play` goes on in the film."""
         run = self.run_shown
         if run is None or not self.query(KeyLine) or not self._text("title").size.width:
             return  # nothing to show, or nowhere yet
@@ -151,6 +155,7 @@ class LiveScreen(SharingScreen):
         load = self._load(run)
         machine = panels.machine_line(self.training, self.judged, load, now, self.size.width)
         self._text("machine").show([machine])
+        self.paint_film(run, play)
         last = self._text("last")
         last.show([panels.last_news(self.training, self.judged, last.content_size.width)])
 
