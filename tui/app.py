@@ -300,7 +300,7 @@ def run(args: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return Exit.USAGE
     only_ascii = shows_only_ascii(os.environ) if given.ascii is None else given.ascii
-    kitty = given.pictures == "kitty" or given.pictures == "auto" and shows_pictures(os.environ)
+    kitty = shows_pictures(os.environ) if given.pictures == "auto" else given.pictures == "kitty"
     look = Look(only_ascii, theme, given.low_bandwidth, has_few_colours(), kitty)
     app = make_app(folder, look=look, keymap=keymap)
     app.run(mouse=not given.no_mouse)

@@ -30,7 +30,7 @@ TERMS = ("xterm-kitty", "xterm-ghostty")
 ANSWER_S = 1.0
 """How long an answer may take."""
 QUESTION = b"\x1b_Gi=31,s=1,v=1,a=q,t=d,f=24;AAAA\x1b\\" + b"\x1b[c"
-"""Would you show this pixel?  Then what every terminal answers, so that nobody waits for silence."""
+"""Would you show this pixel?  Then what every terminal answers: nobody waits for silence."""
 GRANTED, END = b"\x1b_Gi=31;OK\x1b\\", re.compile(rb"\x1b\[\?[0-9;]*c")
 CHUNK = 4096
 PLACEHOLDER = "\U0010eeee"

@@ -91,7 +91,12 @@ def test_a_picture_survives_its_way():
 
 
 def test_a_placeholder_is_one_cell_with_its_row_and_column():
-    assert (len(NUMBERS), len(set(NUMBERS)), NUMBERS[0], NUMBERS[-1]) == (297, 297, "̅", "\U0001d244")
+    assert (len(NUMBERS), len(set(NUMBERS)), NUMBERS[0], NUMBERS[-1]) == (
+        297,
+        297,
+        "̅",
+        "\U0001d244",
+    )
     cells = placeholders(2, 4)
     assert [cell_len(cell) for cell in cells] == [1] * 4
     assert [(NUMBERS.index(c[1]), NUMBERS.index(c[2])) for c in cells] == [(2, i) for i in range(4)]
