@@ -112,13 +112,12 @@ def test_a_training_that_is_over_shows_how_it_ended(here):
 def test_without_pictures_there_is_no_pane_and_no_trace_is_opened(here, monkeypatch, config):
     training(here, **config)
     kept(here, 14)
-    monkeypatch.setattr("tui.screens.live_film.read_frame_steps", lambda *_: pytest.fail())
+    monkeypatch.setattr("tui.screens.live_film.steps_of", lambda *_: pytest.fail())
 
     async def steps(pilot):
         await press(pilot, "2")
         await read_again(pilot)
-        assert not film(pilot).display
-        assert "film" not in [pane.id for pane in pilot.app.screen.panes]
+        assert not pilot.app.screen.query("#film")
 
     driver.drive(app_over(here), steps, driver.LARGE)
 

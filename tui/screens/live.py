@@ -89,7 +89,6 @@ class LiveScreen(FilmScreen):
                 yield TextLines(id="strip")
                 with Container(id="below"):
                     yield TextLines(id="news")
-                    yield self.app.frame("film", 2)
         yield TextLines(id="machine")
         yield TextLines(id="last")
         yield KeyLine(bindings_of(self))

@@ -31,8 +31,8 @@ class PaneScreen(Screen[None]):
 
     def on_mount(self) -> None:
         """Let a click choose a pane."""
-        for id in self.PANES:
-            self.query_one(f"#{id}").can_focus = True
+        for widget in self.query(",".join(f"#{id}" for id in self.PANES)):
+            widget.can_focus = True
 
     def action_next_pane(self) -> None:
         """Choose the next pane; where one is large, that one is large instead."""
