@@ -167,6 +167,8 @@ policy-before = "f3"
 policy-next = "f4"
 [recording]
 back = "f8"
+[pane]
+zoom = "e"
 [choice]
 choose = "o"
 leave = "f9"
@@ -194,6 +196,7 @@ def test_sentences_name_the_keys_in_force(keymap, tmp_path, monkeypatch):
             return seen[-1]
 
         assert "1 WARN (f7)" in await after("2")
+        assert "success: e gives it the window" in await after("tab")
         assert "o chooses, f9 closes" in await after("f7")
         assert "at update 14 of 14, u follows" in await after("f9", "[")
         assert "f2 closes" in await after("question_mark")

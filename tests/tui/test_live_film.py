@@ -1,6 +1,8 @@
 """The film on Live: the newest episode that was kept with pictures, one picture a second."""
 
 import importlib.util
+import runpy
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +22,7 @@ def beside(name):
     return module
 
 
+PtyTerminal = runpy.run_path(str(Path(__file__).parent / "pty_terminal.py"))["PtyTerminal"]
 scenes, driver = beside("scenes"), beside("driver")
 press, read_again = driver.press, driver.read_again
 
@@ -120,6 +123,18 @@ def test_without_pictures_there_is_no_pane_and_no_trace_is_opened(here, monkeypa
         assert not pilot.app.screen.query("#film")
 
     driver.drive(app_over(here), steps, driver.LARGE)
+
+
+def test_it_is_drawn_on_a_real_terminal(here):
+    training(here, traces=1, keep=["frames"]).emit("run_end", status="finished")
+    kept(here, 14)
+    command = [sys.executable, "-P", "-c", "import tui.app; tui.app.main()"]
+    with PtyTerminal(command, 140, 40) as terminal:
+        terminal.wait_for("smolvla-goal-07")
+        terminal.settle()
+        terminal.send("2")
+        terminal.wait_for("u14 g2 m1 ✓ step 55")
+        terminal.wait_for("▀▀▀▀▀▀")
 
 
 def test_a_trace_that_broke_leaves_the_screen_alone(here):

@@ -151,6 +151,10 @@ def test_a_click_chooses_and_an_empty_screen_has_no_pane(here, tmp_path):
         assert (large(pilot), whole(pilot)) == ("preview", True)
         await press(pilot, "tab")
         assert large(pilot) == "table"
+        await press(pilot, "colon", *"every pane", "enter")
+        assert large(pilot) is None
+        await press(pilot, "colon", *"zoom", "enter")
+        assert large(pilot) == "table", "the palette has them, too"
 
     async def empty(pilot):
         assert isinstance(pilot.app.screen, RunsScreen)

@@ -11,8 +11,8 @@ from tui.widgets.keys import key, key_names
 from tui.widgets.lines import Line, TextLines, pad
 
 KEYS_WIDTH = 18
-TOGETHER = ("go", "share", "pane")
-"""First parts of ids whose keys share a line."""
+TOGETHER = {"go": "places", "share": "here", "pane": "here"}
+"""First parts of ids whose keys share a line, and which."""
 
 
 def bindings_of(screen: Screen, kind: type[Screen] | None = None) -> list[Binding]:
@@ -35,15 +35,20 @@ def key_for(screen: Screen, id: str, kind: type[Screen] | None = None) -> str:
 
 
 def help_lines(bindings: list[Binding]) -> list[Line]:
-    """Return one line per action; places share one, and so do panes, and copy and export."""
+    """Return one line per action; places share one, and so do panes, copy and export."""
     lines: dict[str, list[Binding]] = {}
     for binding in bindings:
         group = (binding.id or "").partition(".")[0]
-        lines.setdefault(group if group in TOGETHER else binding.action, []).append(binding)
+        lines.setdefault(TOGETHER.get(group, binding.action), []).append(binding)
     return [
         (
             (pad("  ".join(name for b in alike for name in key_names(b)), KEYS_WIDTH), "accent"),
-            (", ".join(b.description for b in alike) if name in TOGETHER else alike[0].tooltip, ""),
+            (
+                ", ".join(b.description for b in alike)
+                if name in TOGETHER.values()
+                else alike[0].tooltip,
+                "",
+            ),
         )
         for name, alike in lines.items()
     ]

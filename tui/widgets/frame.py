@@ -8,7 +8,7 @@ import numpy as np
 from rich.color import Color
 from rich.segment import Segment
 from rich.style import Style
-from textual.geometry import Region
+from textual.geometry import Region, Size
 from textual.strip import Strip
 
 from tui.kitty import NUMBERS, Slot, placeholders, sent
@@ -36,6 +36,7 @@ class Frame(LineWidget):
         self._title = ""
         self._picture: np.ndarray | str = ""
         self._cells = np.zeros((0, 0, 2, 3), np.uint8)
+        self._drawn_for = Size(0, 0)
 
     def show(self, title: str, picture: np.ndarray | str) -> None:
         """Show another picture, (height, width, 3) uint8, or say why there is none."""
@@ -52,6 +53,7 @@ class Frame(LineWidget):
         self.refresh()
 
     def _draw(self) -> None:
+        self._drawn_for = self.size
         room = min(self.size.width, len(NUMBERS)), 2 * min(self.size.height - 1, len(NUMBERS))
         old = self._cells
         if isinstance(self._picture, str):
@@ -83,6 +85,8 @@ class Frame(LineWidget):
 
     def render_line(self, y: int) -> Strip:
         """Draw the title, or two rows of pixels."""
+        if self._drawn_for != self.size:  # a widget that was just mounted may hear of no size
+            self._draw()
         if y == 0:
             return self.strip([(fit(self._title, self.size.width), "title")])
         if isinstance(self._picture, str):
