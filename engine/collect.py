@@ -7,7 +7,7 @@ the chunks. A call has as many rows as there are running episodes, rounded up to
 
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -154,6 +154,7 @@ def play(
     plans: Sequence[EpisodePlan],
     n_slots: int,
     finished: Callable[[Episode], None] = lambda episode: None,
+    keep: Collection[str] = (),
 ) -> list[Episode]:
     """Play episodes to their end; returns them in the order of the plans.
 
@@ -163,6 +164,7 @@ def play(
         plans: any number of them.
         n_slots: episodes that run at the same time.
         finished: is told of each episode as soon as it has ended.
+        keep: what else goes into the records, as in `run_block`.
     """
     waiting = deque(enumerate(plans))
     running: dict[int, tuple[int, Running, list[Sample]]] = {}
@@ -187,7 +189,7 @@ def play(
                 samples[-1].executed = len(moments)
             if moments[-1].terminated or moments[-1].truncated:
                 del running[slot]
-                record = episode_record(episode, actor, keep=())
+                record = episode_record(episode, actor, keep)
                 done[number] = Episode(episode.plan, samples, record)
                 finished(done[number])
     return [done[number] for number in range(len(plans))]

@@ -122,6 +122,7 @@ TRAINED = ("expert", "lora", "full")
 ADVANTAGES = ("group", "rloo", "state")
 RATIOS = ("row", "chunk")
 SCENES = ("fresh", "suite")
+KEPT_IN_TRAINING = ("frames",)
 MIRRORS = ("tensorboard", "wandb", "trackio")
 
 
@@ -205,6 +206,8 @@ class TrainConfig:
     """updates between checkpoints that are kept; the last one always is"""
     traces: int = 0
     """updates between those whose episodes are kept as a trace; 0: none"""
+    keep: tuple[str, ...] = ()
+    """what else these traces keep: frames, the policy's own pictures at every decision, lossless"""
     mirror: tuple[str, ...] = ()
     """trackers that are shown the metrics, too"""
 
@@ -212,7 +215,7 @@ class TrainConfig:
         _one_of("likelihood", self.likelihood, LIKELIHOODS)
         if self.lr is None:
             object.__setattr__(self, "lr", LEARNING_RATES[self.likelihood])
-        for name in ("tasks", "mirror"):  # lists in config.yaml
+        for name in ("tasks", "mirror", "keep"):  # lists in config.yaml
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not self.tasks or len(set(self.tasks)) < len(self.tasks):
             raise UserError(f"tasks must be different ones, got {list(self.tasks)}")
@@ -229,6 +232,10 @@ class TrainConfig:
         _one_of("choice of scenes", self.scenes, SCENES)
         for name in self.mirror:
             _one_of("mirror", name, MIRRORS)
+        for name in self.keep:
+            _one_of("thing to keep", name, KEPT_IN_TRAINING)
+        if self.keep and not self.traces:
+            raise UserError("only traces keep frames: add --traces N, for every Nth update")
         if not 0 < self.noise_level <= 2:
             raise UserError(
                 f"noise_level must lie in (0, 2], got {self.noise_level}; without noise there is "
@@ -263,6 +270,10 @@ class TrainConfig:
                 "or take --advantage rloo"
             )
         _check_scenes(0, self.eval_episodes)
+
+    def is_traced(self, update: int) -> bool:
+        """Whether the episodes of an update, from 0, are kept as a trace."""
+        return bool(self.traces) and update % self.traces == 0
 
     @property
     def task_id(self) -> int:

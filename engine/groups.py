@@ -92,11 +92,13 @@ class Collector:
     def _play(self, update: int, groups: list[Group], visits: Visits) -> None:
         """Give groups their episodes, one task after the other."""
         size = self.config.group_size
+        keep = self.config.keep if self.config.is_traced(update) else ()
         plans = [[self.plan(update, g, member, visits) for member in range(size)] for g in groups]
         for task_id, env in self.envs.items():
             here = [i for i, members in enumerate(plans) if members[0].task_id == task_id]
             wanted = [plan for i in here for plan in plans[i]]
-            played = iter(play(env, self.explorer, wanted, self.config.slots, self._ended))
+            slots = self.config.slots
+            played = iter(play(env, self.explorer, wanted, slots, self._ended, keep))
             for i in here:
                 groups[i].episodes = [next(played) for _ in range(size)]
 

@@ -244,7 +244,7 @@ class _Run:
         else:
             self.alert("warn", "no_group_accepted", 0, 1, "every group had one outcome; no step")
         metrics["time/actor"] = time.perf_counter() - collected
-        if self.config.traces and update % self.config.traces == 0:
+        if self.config.is_traced(update):
             self.write_trace(update, groups, metrics, time.perf_counter() - began)
         self.explorer.calls.clear()
         self.progress.update += 1
@@ -258,7 +258,9 @@ class _Run:
         folder.mkdir(exist_ok=True)
         header = trace_header(self.config, BASELINE, self.explorer, self.folder.name, "grpo")
         path = unused_path(folder, f"update-{update:06d}", ".h5")
-        write_update(path, header, self.suite.OBJECT_NAMES, update, groups, metrics, wall_s)
+        cameras = self.suite.CAMERAS if "frames" in self.config.keep else ()
+        names = self.suite.OBJECT_NAMES
+        write_update(path, header, names, cameras, update, groups, metrics, wall_s)
         episodes = sum(len(group.episodes) for group in groups)
         self.emit("shard", path=str(path), bytes=path.stat().st_size, episodes=episodes, number=0)
 

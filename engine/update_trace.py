@@ -26,14 +26,18 @@ def write_update(
     path: Path,
     header: TraceHeader,
     object_names: Sequence[str],
+    cameras: Sequence[str],
     update: int,
     groups: Sequence[Group],
     metrics: dict[str, float],
     wall_s: float,
 ) -> None:
-    """Write one closed trace; policy version u is the policy after u updates."""
+    """Write one closed trace; policy version u is the policy after u updates.
+
+    `cameras` are those whose pictures the episodes bring.
+    """
     used = [group for group in groups if group.accepted]
-    with TraceWriter(path, header, object_names=object_names) as trace:
+    with TraceWriter(path, header, object_names=object_names, cameras=cameras) as trace:
         trace.write_policy(update, update)
         for group in groups:
             for episode in group.episodes:

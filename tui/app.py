@@ -11,9 +11,11 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
+from rich.console import RenderableType
 from textual import work
+from textual._compositor import ChopsUpdate
 from textual._styles_cache import StylesCache
 from textual.app import App
 from textual.await_complete import AwaitComplete
@@ -27,7 +29,9 @@ from tui.data import apart
 from tui.data.library import Library, checked_folder
 from tui.data.model import Run
 from tui.keymap import Keymap, keymap_path, keys_text, read_keymap
-from tui.look import Look, has_few_colours, shows_only_ascii, theme_named
+from tui.kitty import shows_pictures
+from tui.look import Look, checked_pictures, has_few_colours, shows_only_ascii, theme_named
+from tui.partial import CutUpdate
 from tui.places import PLACES
 from tui.screens.choice import ChoiceScreen
 from tui.screens.help import HelpScreen, bindings_of
@@ -35,6 +39,9 @@ from tui.screens.runs import RunsScreen
 from tui.terminal import Exit, one_line
 from tui.widgets.keys import KeyLine, key, key_names
 from tui.widgets.table import Column, Row
+
+if TYPE_CHECKING:
+    from tui.widgets.frame import Frame
 
 POLL_S = 1.0
 """Between two looks at the folder, at least."""
@@ -108,10 +115,24 @@ class VlaApp(App[None]):
         """Time of the clock when screens were last told of the runs."""
         self._rests_until = 0.0
 
+    def frame(self, id: str, place: int) -> "Frame":
+        """Return a widget for pictures as this terminal shows them; each has a place of its own."""
+        from tui.widgets.frame import Frame
+
+        density = self.look.density(self.no_color)
+        system = None if self.no_color else self.console.color_system
+        return Frame(id=id, density=density, slot=self.look.slot(place, system))
+
     def get_line_filters(self) -> list[LineFilter]:
         """Return what every line passes before it is written to the terminal."""
         own = [] if self.no_color else super().get_line_filters()
         return [*own, *self._look_filters]
+
+    def _display(self, screen: Screen, renderable: RenderableType | None) -> None:
+        """Write an update, a partial one cut to what changed."""
+        if isinstance(renderable, ChopsUpdate):
+            renderable = CutUpdate.of(renderable)
+        super()._display(screen, renderable)
 
     def get_default_screen(self) -> Screen:
         """Start with the list of runs."""
@@ -292,6 +313,12 @@ def options() -> argparse.ArgumentParser:
     add("--theme", metavar="dark|light|ansi", help="colours; ansi: the terminal's own 16")
     add("--no-mouse", action="store_true", help="leave the mouse to the terminal")
     add("--low-bandwidth", action="store_true", help="256 colours, one picture a second")
+    add(
+        "--pictures",
+        metavar="auto|blocks|kitty",
+        default="auto",
+        help="cameras as half blocks, or as pictures where the terminal shows them",
+    )
     add("--keys", action="store_true", help="print the keys in force as a keymap file, and leave")
     return parser
 
@@ -305,6 +332,7 @@ def run(args: Sequence[str] | None = None) -> int:
             sys.stdout.write(f"{keys_text(keymap, VlaApp)}\n")
             return Exit.OK
         theme = theme_named(given.theme)
+        checked_pictures(given.pictures)
         folder, _ = checked_folder(given.folder)
         if why := unfit_terminal():
             return print_status(folder, why)
@@ -312,7 +340,8 @@ def run(args: Sequence[str] | None = None) -> int:
         sys.stderr.write(f"error: {one_line(error)}\n")
         return Exit.USAGE
     only_ascii = shows_only_ascii(os.environ) if given.ascii is None else given.ascii
-    look = Look(only_ascii, theme, given.low_bandwidth, has_few_colours())
+    kitty = shows_pictures(os.environ) if given.pictures == "auto" else given.pictures == "kitty"
+    look = Look(only_ascii, theme, given.low_bandwidth, has_few_colours(), kitty)
     app = make_app(folder, look=look, keymap=keymap)
     app.run(mouse=not given.no_mouse)
     return app.return_code or Exit.OK

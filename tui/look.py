@@ -9,6 +9,7 @@ from textual.filter import LineFilter, NoColor
 
 from traces.errors import UserError
 from tui.glyphs import AsciiOnly, Colours256
+from tui.kitty import Slot
 
 THEMES = {
     "dark": ("textual-dark", "ansi-dark"),
@@ -16,6 +17,8 @@ THEMES = {
     "ansi": ("ansi-dark", "ansi-dark"),
 }
 """Name to the theme of Textual, and to the one for terminals of 16 colours or none."""
+PICTURES = ("auto", "blocks", "kitty")
+"""How camera pictures are shown; auto: as kitty does where the terminal answers as kitty does."""
 COERCED = ("C.UTF-8", "C.utf8", "UTF-8")
 """What Python itself makes of LC_CTYPE when the locale is C (PEP 538)."""
 DENSITY = " .:-=+*#%@"
@@ -31,6 +34,8 @@ class Look:
     low_bandwidth: bool = False
     few_colours: bool = False
     """Whether the terminal has sixteen colours or none."""
+    kitty: bool = False
+    """Whether it shows pictures by the kitty protocol."""
 
     @property
     def pictures_hz(self) -> float:
@@ -47,6 +52,17 @@ class Look:
         if not (self.ascii or no_color):
             return ""
         return DENSITY[::-1] if self.theme == "light" else DENSITY
+
+    def slot(self, place: int, color_system: str | None) -> Slot | None:
+        """Return where the terminal keeps the picture of a place, if it shows pictures.
+
+        Args:
+            place: of the picture among all that may be seen at once, from 0.
+            color_system: Rich's name for the colours that are written.
+        """
+        if not self.kitty or self.density(color_system is None):
+            return None
+        return Slot.of(17 + place, self.low_bandwidth or color_system != "truecolor")
 
     def filters(self, no_color: bool) -> list[LineFilter]:
         """Return what every line passes after Textual's own filters."""
@@ -67,6 +83,16 @@ def theme_named(asked: str | None) -> str:
         whence = "--theme" if asked else "VLA_TUI_THEME"
         raise UserError(f"{whence} {name}: no such theme; there are {', '.join(THEMES)}")
     return name
+
+
+def checked_pictures(asked: str) -> None:
+    """Refuse another way to show pictures than there are.
+
+    Raises:
+        UserError: it is one.
+    """
+    if asked not in PICTURES:
+        raise UserError(f"--pictures {asked}: no such way; there are {', '.join(PICTURES)}")
 
 
 def has_few_colours() -> bool:

@@ -45,6 +45,8 @@ BAD = [
     ({"dual_clip": 1.0}, "greater than 1"),
     ({"eval_episodes": 2000}, "evaluation scenes"),
     ({"noise_low": 0.5}, "noise_low <= noise_high"),
+    ({"keep": ("sim",), "traces": 1}, "available: frames"),
+    ({"keep": ("frames",)}, "add --traces N"),
 ]
 
 

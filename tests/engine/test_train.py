@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import h5py
+import imageio.v3 as iio
 import numpy as np
 import pytest
 from safetensors.numpy import load_file
@@ -17,6 +18,7 @@ from engine.config import TrainConfig
 from engine.policies.smolvla import load_policy
 from engine.train import train
 from traces.events import read_events
+from traces.reader import TraceReader
 from tui.cli import run
 
 TINY = {
@@ -34,6 +36,7 @@ TINY = {
     "eval_episodes": 2,
     "lr": 1e-4,
     "traces": 2,
+    "keep": ("frames",),
 }
 
 
@@ -123,6 +126,21 @@ def test_an_update_can_be_kept_as_a_trace(whole):
         assert trace["updates/n_groups_accepted"][0] == accepted
 
 
+def test_its_pictures_are_what_the_policy_saw_at_every_decision(whole):
+    (path,) = (whole / "traces").glob("*.h5")
+    with TraceReader(path) as trace:
+        starts = trace.decisions("t")["t"]
+        first = trace.episodes("first_step")["first_step"]
+        assert set(trace.cameras()) == {"image", "image2"}
+        for camera in trace.cameras():
+            steps = [trace.frame_steps(camera, episode=i) - n for i, n in enumerate(first)]
+            assert np.concatenate(steps).tolist() == starts.tolist()
+            picture = iio.imread(trace.frame(camera, int(first[1])))
+            assert picture.std() > 5
+    with h5py.File(path) as trace:  # ten steps a decision, so ten a picture
+        assert len(trace["frames/image/step"]) == len(trace["decisions/t"])
+
+
 def test_a_run_that_was_killed_ends_with_the_same_bits(whole, tmp_path, monkeypatch):
     """The real command, kill -9 in the middle of the second update, then --resume."""
     monkeypatch.chdir(tmp_path)
@@ -131,6 +149,7 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(whole, tmp_path, monkeypa
         command += {
             "tasks": ["--task", "1"],
             "forgetting": ["--no-forgetting"],
+            "keep": ["--keep", "frames"],
         }.get(name, [f"--{name.replace('_', '-')}", str(value)])
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
     log = tmp_path / "runs/tiny/events.jsonl"
@@ -147,6 +166,9 @@ def test_a_run_that_was_killed_ends_with_the_same_bits(whole, tmp_path, monkeypa
     assert one.keys() == other.keys()
     for name in one:
         np.testing.assert_array_equal(one[name], other[name], err_msg=name)
+    traces = [h5py.File(f / "traces/update-000000.h5") for f in (whole, tmp_path / "runs/tiny")]
+    for place in ("frames/image/data", "frames/image2/data", "decisions/chain"):
+        np.testing.assert_array_equal(*(t[place][:].tolist() for t in traces), err_msg=place)
     starts = [e for e in read_events(log) if e["type"] == "run_start"]
     assert [start["resumed"] for start in starts] == [False, True]
 
@@ -175,6 +197,7 @@ def two_tasks(tmp_path_factory):
     os.chdir(folder)
     options = {"tasks": (0, 3), "curriculum": True, "forgetting": True, "eval_episodes": 1}
     options |= {"updates": 1, "groups": 2, "group_size": 2, "attempts": 1, "traces": 0}
+    options["keep"] = ()
     config = TrainConfig(**TINY | options, train="lora", mirror=("tensorboard",))
     try:
         train(config, load_policy(config.policy), "two")

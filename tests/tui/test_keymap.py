@@ -146,3 +146,78 @@ def test_other_keys_act_and_are_shown(keymap, tmp_path):
         assert isinstance(pilot.app.screen, RolloutsScreen)
 
     driver.drive(make_app(tmp_path, lambda: scenes.NOW, keymap=found), steps)
+
+
+REBOUND = """
+[runs]
+mark = "t"
+compare = "o"
+clear = "f2"
+[live]
+follow = "u"
+alerts = "f7"
+[episode]
+beside = "t"
+parted = "u"
+[neurons]
+accept = "i"
+record = "f5"
+back = "f6"
+policy-before = "f3"
+policy-next = "f4"
+[recording]
+back = "f8"
+[pane]
+zoom = "e"
+[choice]
+choose = "o"
+leave = "f9"
+[help]
+close = "f2"
+"""
+
+
+def test_sentences_name_the_keys_in_force(keymap, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    tables = beside("neuron_scenes")
+    monkeypatch.chdir(tmp_path)
+    here = Path()
+    tables.write_table(scenes.SHA, layers=2)
+    scenes.training(here)
+    scenes.recorded(here)
+    other = {"run_id": "other", "policy": ("c0de" * 16, "models/other")}
+    scenes.write_trace(here / "traces" / "o.h5", steered=False, **other)
+    seen = []
+
+    async def steps(pilot):
+        async def after(*keys):
+            await driver.press(pilot, *keys)
+            seen.append(driver.screen_text(pilot.app))
+            return seen[-1]
+
+        assert "1 WARN (f7)" in await after("2")
+        assert "success: e gives it the window" in await after("tab")
+        assert "o chooses, f9 closes" in await after("f7")
+        assert "at update 14 of 14, u follows" in await after("f9", "[")
+        assert "f2 closes" in await after("question_mark")
+        assert "f2 clears it" in await after("f2", "1", "slash", *"xyz")
+        await driver.press(pilot, "enter", "f2", "G")
+        assert "t shows its pair beside it; then u goes to" in await after("enter", "enter", "u")
+        assert " f3 f4" in (await after("4")).splitlines()[0]
+        assert "no neuron is accepted: i accepts the one" in await after("w")
+        assert "name and dose; enter saves" in await after("i", "w")
+        assert "; f5 records with it" in await after("enter")
+        assert "enter starts it, f6 does not" in await after("f5")
+
+    driver.drive(make_app(here, lambda: scenes.NOW, keymap=read(keymap(REBOUND))), steps)
+    assert not [text for text in seen if re.search(r"\besc (closes|clears|does)", text)]
+
+
+def test_an_empty_comparison_names_the_keys_of_the_runs(keymap, tmp_path):
+    scenes.recording(tmp_path)
+
+    async def steps(pilot):
+        await driver.press(pilot, "5")
+        assert "mark two runs with t in Runs, then o;" in driver.screen_text(pilot.app)
+
+    driver.drive(make_app(tmp_path, lambda: scenes.NOW, keymap=read(keymap(REBOUND))), steps)

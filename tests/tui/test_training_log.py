@@ -260,7 +260,7 @@ def test_whatever_stands_in_a_log_is_folded_and_told(events):
     run = Run("odd", "odd", "running", training=training, heard=10.0)
     for viewed in (None, 1, training.done):
         said = [
-            panels.title(run, viewed, False, 20.0),
+            panels.title(run, viewed, False, 20.0, "f", "!"),
             *panels.step_lines(run, viewed, 20.0, 40, 10),
             *panels.strip_lines(training, training.done, 40, 10),
             *panels.news_lines(training, 40, 10),

@@ -77,6 +77,9 @@ if TYPE_CHECKING:
 @click.option("--checkpoint-every", type=int, help="Updates between checkpoints that stay.")
 @click.option("--traces", type=int, help="Updates between those kept as traces; 0: none.")
 @click.option(
+    "--keep", multiple=True, metavar="frames", help="Also keep there: the policy's own pictures."
+)
+@click.option(
     "--mirror",
     multiple=True,
     metavar="tensorboard|wandb|trackio",
@@ -130,7 +133,7 @@ def _saved_config(run_id: str) -> "TrainConfig":
         raise MissingFile(path)
     known = {field.name for field in fields(TrainConfig)}
     saved = yaml.safe_load(path.read_text())
-    if not isinstance(saved, dict) or saved.keys() != known:
+    if not isinstance(saved, dict) or not {"suite", "tasks", "policy"} <= saved.keys() <= known:
         raise UserError(f"{path} is not the configuration of a training run")
     return TrainConfig(**saved)
 

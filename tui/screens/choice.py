@@ -9,6 +9,7 @@ from textual.containers import Container
 from textual.screen import ModalScreen
 from textual.widgets import Input
 
+from tui.screens.help import key_for
 from tui.widgets.keys import key
 from tui.widgets.lines import TextLines
 from tui.widgets.table import Column, Row, Table
@@ -52,7 +53,8 @@ class ChoiceScreen(ModalScreen[object]):
         """Lay the list out, below the line that is typed in."""
         with Container(id="choice") as box:
             box.border_title = self._heading
-            box.border_subtitle = "enter chooses, esc closes"
+            choose = "enter" if self._typing else key_for(self, "choice.choose")
+            box.border_subtitle = f"{choose} chooses, {key_for(self, 'choice.leave')} closes"
             if self._typing:
                 typed = Input(id="typed", placeholder="type to narrow down", compact=True)
                 typed.cursor_blink = False

@@ -11,8 +11,9 @@ from textual.widgets import Input
 
 from tui.data.comparison import Arm, arms_of, differing, first_choice, read_arms, read_shifts
 from tui.screens import compare_rows
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.list_screen import ListScreen
+from tui.screens.runs import RunsScreen
 from tui.screens.sharing import Records
 from tui.terminal import one_line
 from tui.widgets.keys import KeyLine, key
@@ -23,13 +24,13 @@ if TYPE_CHECKING:
     from textual.app import App
 
 TABS = ("pairs", "neurons", "config")
-HOW_TO_CHOOSE = "mark two runs with space in Runs, then c; or put the cursor on one that has traces"
 
 
 class CompareScreen(ListScreen):
     """Success and MEED pair by pair, neuron shifts, and settings that differ."""
 
     PLACE = "compare"
+    CLEAR = "compare.back"
     BINDINGS: ClassVar[list[BindingType]] = [
         key("compare.tab-next", "]", "tab(1)", "next tab", "pairs, neurons, config"),
         key("compare.tab-before", "[", "tab(-1)", "tab", "the tab before", show=False),
@@ -121,7 +122,7 @@ class CompareScreen(ListScreen):
     def hint(self) -> list[list[Span]]:
         """Say in one line why there is no table."""
         if self.arms is None and self.app.loaded:
-            return [[(HOW_TO_CHOOSE, "bold")]]
+            return [[(self._how_to_choose(), "bold")]]
         content, said = self._content()
         if said:
             return [[(said, "dim" if content is None and said.startswith("reading") else "warn")]]
@@ -136,6 +137,13 @@ class CompareScreen(ListScreen):
         if self._tab == "config" and not content:
             return [[("no setting differs", "bold")]]
         return []
+
+    def _how_to_choose(self) -> str:
+        mark, compare = (key_for(self, f"runs.{name}", RunsScreen) for name in ("mark", "compare"))
+        return (
+            f"mark two runs with {mark} in Runs, then {compare}; "
+            "or put the cursor on one that has traces"
+        )
 
     def columns(self) -> Sequence[Column]:
         """Return the columns of the tab."""

@@ -21,7 +21,7 @@ from tui.screens.episode_tracks import (
     tracks_inside,
     tracks_of,
 )
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.loading import LoadingScreen
 from tui.screens.sharing import Records
 from tui.widgets.frame import Frame
@@ -38,6 +38,14 @@ class EpisodeScreen(LoadingScreen):
     """Pictures, path, actions, log-probability, contacts, interventions, neurons."""
 
     AUTO_FOCUS = ""
+    PANES: ClassVar = {
+        "seen": "picture",
+        "seen-beside": "picture beside it",
+        "top": "path",
+        "top-beside": "path beside it",
+        "side": "height",
+        "tracks": "tracks",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         key("episode.step-back", "h,left,comma", "step(-1)", "-1", "one step back"),
         key("episode.step-on", "l,right,.", "step(1)", "+1", "one step on"),
@@ -51,7 +59,7 @@ class EpisodeScreen(LoadingScreen):
         key("episode.parted", "n", "parted", "parted", "where the two hands part", show=False),
         key("episode.camera", "w", "camera", "camera", "next camera, then the height", show=False),
         key("episode.inside", "a", "inside", "inside", "neurons of the next recorded site"),
-        key("episode.zoom", "z", "zoom", "zoom", "pictures and paths large, or not", show=False),
+        key("episode.zoom", "z", "zoom", "large", "pictures and paths large, or not", show=False),
         key("episode.previous", "[,k,up", "episode(-1)", "prev", "previous episode"),
         key("episode.next", "],j,down", "episode(1)", "next", "next episode"),
         key("episode.back", "escape", "back", "back", "back to the rollouts"),
@@ -79,9 +87,8 @@ class EpisodeScreen(LoadingScreen):
         yield TextLines(id="facts")
         with Container(id="body"):
             with Container(id="plots"):
-                density = self.app.look.density(self.app.no_color)
-                yield Frame(id="seen", density=density)
-                yield Frame(id="seen-beside", density=density)
+                yield self.app.frame("seen", 0)
+                yield self.app.frame("seen-beside", 1)
                 yield Plot(id="top", equal=True)
                 yield Plot(id="top-beside", equal=True)
                 yield Plot(id="side")
@@ -212,6 +219,7 @@ class EpisodeScreen(LoadingScreen):
         self.query_one("#side", Plot).show(title, np.arange(len(z)), z, self._cursor)
         self.set_class(len(paths_cm) > 1, "-beside")
         self.set_class(self._camera() != "", "-filmed")
+        self.call_after_refresh(self.leave_hidden)
 
     def _camera(self) -> str:
         cameras = list(self._contents_shown[0].cameras) if self._contents_shown else []
@@ -343,7 +351,8 @@ class EpisodeScreen(LoadingScreen):
         """Go to the first step at which the hands of two episodes are apart."""
         say = self.query_one(KeyLine).say
         if len(self._contents_shown) < 2:
-            say("b shows its pair beside it; then n goes to where they part")
+            beside, parted = (key_for(self, f"episode.{name}") for name in ("beside", "parted"))
+            say(f"{beside} shows its pair beside it; then {parted} goes to where they part")
             return
         step = parted_at(*(content.tracks for content in self._contents_shown))
         if step is None:

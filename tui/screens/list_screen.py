@@ -10,7 +10,7 @@ from textual.widgets import Input
 
 from tui.data.model import Run
 from tui.data.summary import RunSummary, summarise_run
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.loading import LoadingScreen
 from tui.terminal import one_line
 from tui.widgets.keys import KeyLine, key
@@ -22,7 +22,10 @@ class ListScreen(LoadingScreen):
     """A title, a table, a preview, a line of keys; subclasses say what is in them."""
 
     AUTO_FOCUS = ""
+    PANES: ClassVar = {"table": "list", "preview": "card"}
     COLUMNS: ClassVar[Sequence[Column]] = ()
+    CLEAR: ClassVar[str]
+    """Id of the action that clears the filter."""
     BINDINGS: ClassVar[list[BindingType]] = [
         key("list.down", "j,down", "move(1)", "down", "next row", show=False),
         key("list.up", "k,up", "move(-1)", "up", "previous row", show=False),
@@ -89,6 +92,8 @@ class ListScreen(LoadingScreen):
             return
         hint = self.hint()
         self.set_class(bool(hint), "-hinted")
+        if hint:
+            self.minimize()
         self.query_one("#hint", TextLines).show(hint)
         rows = [] if hint else self.rows()
         self.table.show(self.filtered(rows) if self.needle else rows, self.columns())
@@ -126,7 +131,8 @@ class ListScreen(LoadingScreen):
         if row is not None:
             preview.show(self.card(row, preview.content_size.width))
         elif self.needle:
-            preview.show([(("nothing matches the filter; esc clears it", "dim"),)])
+            clear = key_for(self, self.CLEAR)
+            preview.show([((f"nothing matches the filter; {clear} clears it", "dim"),)])
         else:
             preview.show([])
 

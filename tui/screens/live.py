@@ -20,9 +20,10 @@ from tui.data.series import (
 from tui.data.training import Training
 from tui.screens import live_panels as panels
 from tui.screens.choice import ChoiceScreen
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.live_choices import alert_rows, metric_rows
-from tui.screens.sharing import Records, SharingScreen
+from tui.screens.live_film import FilmScreen
+from tui.screens.sharing import Records
 from tui.terminal import one_line
 from tui.widgets.chart import Chart, Picture, rule
 from tui.widgets.keys import KeyLine, key
@@ -33,11 +34,19 @@ from tui.wording import compact
 ALIVE = ("running", "silent")
 
 
-class LiveScreen(SharingScreen):
+class LiveScreen(FilmScreen):
     """One training run, the present update or an earlier one."""
 
     PLACE = "live"
     AUTO_FOCUS = ""
+    PANES: ClassVar = {
+        "course": "success",
+        "scenes": "groups",
+        "step": "update",
+        "strip": "optimiser",
+        "news": "events",
+        "film": "newest episode",
+    }
     BINDINGS: ClassVar[list[BindingType]] = [
         key("live.open", "enter", "open", "group", "the episodes of the group"),
         key("live.down", "j,down", "move(1)", "down", "next group", show=False),
@@ -45,7 +54,7 @@ class LiveScreen(SharingScreen):
         key("live.earlier", "[", "earlier", "back", "the update before"),
         key("live.later", "]", "later", "on", "the update after", show=False),
         key("live.follow", "f", "follow", "follow", "follow the update that is being made"),
-        key("live.alerts", "!", "alerts", "alerts", "alerts; enter goes to the update"),
+        key("live.alerts", "!", "alerts", "alerts", "alerts; the chosen one shows its update"),
         key("live.metric", "m", "metric", "metric", "choose what the chart shows"),
         key("live.mode", "v", "mode", "lin/log", "linear, logarithmic or smoothed chart"),
         key("live.pause", "space", "pause", "pause", "stop or go on drawing; the run goes on"),
@@ -69,14 +78,17 @@ class LiveScreen(SharingScreen):
         yield TextLines(id="title")
         with Container(id="body"):
             with Vertical(id="left"):
-                yield TextLines(id="success")
-                yield Chart(id="chart")
-                yield TextLines(id="heading")
-                yield Table(panels.GROUP_COLUMNS, id="groups")
+                with Vertical(id="course"):
+                    yield TextLines(id="success")
+                    yield Chart(id="chart")
+                with Vertical(id="scenes"):
+                    yield TextLines(id="heading")
+                    yield Table(panels.GROUP_COLUMNS, id="groups")
             with Vertical(id="right"):
                 yield TextLines(id="step")
                 yield TextLines(id="strip")
-                yield TextLines(id="news")
+                with Container(id="below"):
+                    yield TextLines(id="news")
         yield TextLines(id="machine")
         yield TextLines(id="last")
         yield KeyLine(bindings_of(self))
@@ -119,19 +131,20 @@ class LiveScreen(SharingScreen):
         before, run = self._run, self.run_shown
         rests = run is before and run is not None and run.state in ("finished", "failed")
         if not self._paused and not rests:
-            self.paint()
+            self.paint(play=True)
 
     def on_text_lines_resized(self) -> None:
         """Fit the texts into the new size."""
         self.paint()
 
-    def paint(self) -> None:
-        """Draw everything; only what differs is repainted."""
+    def paint(self, play: bool = False) -> None:
+        """Draw everything; only what differs is repainted. `play` goes on in the film."""
         run = self.run_shown
         if run is None or not self.query(KeyLine) or not self._text("title").size.width:
             return  # nothing to show, or nowhere yet
         now = self.app.clock()
-        self._text("title").show([panels.title(run, self._viewed, self._paused, now)])
+        keys = (key_for(self, f"live.{name}") for name in ("follow", "alerts"))
+        self._text("title").show([panels.title(run, self._viewed, self._paused, now, *keys)])
         self._paint_chart()
         self._paint_groups()
         step, strip, news = self._text("step"), self._text("strip"), self._text("news")
@@ -141,6 +154,7 @@ class LiveScreen(SharingScreen):
         load = self._load(run)
         machine = panels.machine_line(self.training, self.judged, load, now, self.size.width)
         self._text("machine").show([machine])
+        self.paint_film(run, play)
         last = self._text("last")
         last.show([panels.last_news(self.training, self.judged, last.content_size.width)])
 

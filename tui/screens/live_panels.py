@@ -50,8 +50,10 @@ GROUP_COLUMNS = (
 LEVELS = {"error": "bad", "warn": "warn"}
 
 
-def title(run: Run, viewed: int | None, paused: bool, now: float) -> list[Span]:
-    """Return where this is, how the run is and when it will be over."""
+def title(
+    run: Run, viewed: int | None, paused: bool, now: float, follow: str, alerts: str
+) -> list[Span]:
+    """Return where this is, how the run is and when it will be over, with the keys for more."""
     training = run.training or Training()
     mark, style = state_mark(run.state)
     spans: list[Span] = [
@@ -62,12 +64,12 @@ def title(run: Run, viewed: int | None, paused: bool, now: float) -> list[Span]:
     if paused:
         spans.append(("  paused", "mark"))
     if viewed is not None:
-        spans.append((f"  at update {viewed} of {training.done}, f follows", "mark"))
-        return [*spans, *_counted(training.active(viewed))]
+        spans.append((f"  at update {viewed} of {training.done}, {follow} follows", "mark"))
+        return [*spans, *_counted(training.active(viewed), alerts)]
     wanted = f"/{training.total}" if training.total else ""
     spans += [
         (f"  update {training.present}{wanted}", ""),
-        *_counted(training.active(training.done)),
+        *_counted(training.active(training.done), alerts),
     ]
     left = training.run_left(now) if run.state == "running" else None
     if left is not None:
@@ -77,12 +79,12 @@ def title(run: Run, viewed: int | None, paused: bool, now: float) -> list[Span]:
     return spans
 
 
-def _counted(active: Sequence[Alert]) -> list[Span]:
+def _counted(active: Sequence[Alert], key: str) -> list[Span]:
     spans: list[Span] = []
     for level, style in LEVELS.items():
         n = sum(alert.level == level for alert in active)
         if n:
-            spans.append((f"  {n} {level.upper()} (!)", style))
+            spans.append((f"  {n} {level.upper()} ({key})", style))
     return spans
 
 

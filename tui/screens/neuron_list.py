@@ -15,7 +15,7 @@ from tui.data.draft import EMBEDDED
 from tui.data.neuron_filter import Term, concept_of, matching, parse
 from tui.data.neuron_sources import PolicySource, policy_sources
 from tui.data.records import Record, neuron_record
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.screens.list_screen import ListScreen
 from tui.screens.neuron_card import Known, neuron_card
 from tui.screens.neuron_rows import COLUMNS, NeuronRows, Order
@@ -192,7 +192,9 @@ class NeuronList(ListScreen):
         lines: list[list[Span]] = [[(f"no neuron table{of} yet; make it:", "bold")]]
         lines += [[(text, "accent")] for text in wrap(command, width, 4)]
         if len(self._sources) > 1:
-            lines.append([(f"[ and ] show the other policies, {len(self._sources)} in all", "dim")])
+            before, next_one = self._policy_keys()
+            said = f"{before} and {next_one} show the other policies, {len(self._sources)} in all"
+            lines.append([(said, "dim")])
         return lines
 
     def rows(self) -> list[Row] | NeuronRows:
@@ -229,12 +231,16 @@ class NeuronList(ListScreen):
             spans.append((f" {name}", ""))
         if len(self._sources) > 1:
             at = [s.sha256 for s in self._sources].index(self._sha256) + 1
-            spans.append((f" {at} of {len(self._sources)} [ ]", "dim"))
+            keys = " ".join(self._policy_keys())
+            spans.append((f" {at} of {len(self._sources)} {keys}", "dim"))
         accepted = sum(self.marks.values())
         if self.marks:
             spans.append((f"  {accepted} in", "good"))
             spans.append((f" {len(self.marks) - accepted} out", "dim"))
         return spans
+
+    def _policy_keys(self) -> tuple[str, str]:
+        return key_for(self, "neurons.policy-before"), key_for(self, "neurons.policy-next")
 
     def _named_by_table(self) -> str:
         policy = str(self._neurons.facts.get("policy", "")).rstrip("/").rsplit("/", 1)[-1]

@@ -10,6 +10,7 @@ from traces.errors import UserError
 from tui.data import draft
 from tui.data.neuron_filter import concept_of
 from tui.data.recorder import Recorder
+from tui.screens.help import key_for
 from tui.screens.neuron_list import NeuronList
 from tui.screens.neuron_rows import SORTS, Order
 from tui.screens.recorder import RecorderScreen, recorder_state
@@ -29,6 +30,7 @@ class NeuronsScreen(NeuronList):
     """The list of neurons with its keys, and the cluster that is being built."""
 
     PLACE = "neurons"
+    CLEAR = "neurons.back"
     BINDINGS: ClassVar[list[BindingType]] = [
         key(
             "neurons.card", "enter", "card", "card", "the neuron's card (beside, in a wide window)"
@@ -82,6 +84,7 @@ class NeuronsScreen(NeuronList):
     def action_card(self) -> None:
         """Show the card in place of the table, or the table again."""
         if not self.has_class("-wide"):
+            self.minimize()
             self.toggle_class("-card")
             self.paint_preview()
 
@@ -154,7 +157,9 @@ class NeuronsScreen(NeuronList):
     def _ask_name(self, what: str) -> None:
         accepted = [place for place, kept in self.marks.items() if kept]
         if not accepted:
-            self.query_one(KeyLine).say("no neuron is accepted: a accepts the one under the cursor")
+            accept = key_for(self, "neurons.accept")
+            said = f"no neuron is accepted: {accept} accepts the one under the cursor"
+            self.query_one(KeyLine).say(said)
             return
         concept = concept_of(self._terms) or "cluster"
         self._ask(what, f"{concept}-L{accepted[0][0]}-x{len(accepted)} {draft.ALPHA:g}")
@@ -165,7 +170,7 @@ class NeuronsScreen(NeuronList):
 
     def _ask(self, what: str, proposed: str) -> None:
         """Open a line to type into."""
-        says = {"run": "enter starts it, esc does not"}
+        says = {"run": f"enter starts it, {key_for(self, 'neurons.back')} does not"}
         self._asked = what
         line = self.query_one("#ask", Input)
         line.value, line.cursor_position = proposed, len(proposed)
@@ -200,7 +205,7 @@ class NeuronsScreen(NeuronList):
         chosen = draft.cluster(name, alpha, self.marks, self._sha256)
         path = draft.save(chosen, draft.home_of(self.app.folder))
         self._saved = dict(self.marks), path
-        return f"saved {one_line(path)}; R records with it"
+        return f"saved {one_line(path)}; {key_for(self, 'neurons.record')} records with it"
 
     def _run(self, command: str) -> str:
         recorder = Recorder(command, draft.home_of(self.app.folder))

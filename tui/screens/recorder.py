@@ -7,7 +7,7 @@ from textual.binding import BindingType
 from textual.screen import Screen
 
 from tui.data.recorder import Recorder
-from tui.screens.help import bindings_of
+from tui.screens.help import bindings_of, key_for
 from tui.widgets.keys import KeyLine, key
 from tui.widgets.lines import Span, TextLines, wrap
 
@@ -50,7 +50,8 @@ class RecorderScreen(Screen[None]):
         if self._recorder.code is None:
             after = "it goes on when you leave; its run appears in Runs"
         else:
-            after = "esc: back; its run is in Runs, its effect in Neurons"
+            back = key_for(self, "recording.back")
+            after = f"{back}: back; its run is in Runs, its effect in Neurons"
         lines.append([(after, "dim")])
         lines.append([])
         for said in self._recorder.tail(height):

@@ -21,6 +21,7 @@ class RolloutsScreen(ListScreen):
     """All episodes of a run: from closed traces, and while it records from its log."""
 
     PLACE = "rollouts"
+    CLEAR = "rollouts.back"
     COLUMNS: ClassVar = (
         Column(""),
         Column("condition", least=8, most=24),

@@ -32,6 +32,7 @@ class RunsScreen(ListScreen):
     """Runs of a folder, with a preview of the one under the cursor."""
 
     PLACE = "runs"
+    CLEAR = "runs.clear"
     COLUMNS: ClassVar = (
         Column("mark", rank=1),
         Column("state"),

@@ -6,10 +6,10 @@ from typing import ClassVar
 
 from textual import work
 from textual.binding import BindingType
-from textual.screen import Screen
 
 from traces.errors import UserError
 from tui.data.records import Record
+from tui.screens.panes import PaneScreen
 from tui.terminal import one_line
 from tui.widgets.keys import key
 
@@ -17,7 +17,7 @@ Records = Callable[[], list[Record]]
 """Makes the rows of an export, on a thread."""
 
 
-class SharingScreen(Screen[None]):
+class SharingScreen(PaneScreen):
     """A screen with `copied` and `exported`; what they return goes out by `y` and `x`."""
 
     BINDINGS: ClassVar[list[BindingType]] = [

@@ -21,6 +21,8 @@ NAMES = {
     "escape": "esc",
     "pageup": "pgup",
     "pagedown": "pgdn",
+    "plus": "+",
+    "underscore": "_",
 }
 
 

@@ -72,7 +72,7 @@ class Plot(LineWidget):
     def render_line(self, y: int) -> Strip:
         """Draw the title or one row of the curve."""
         if y == 0:
-            return self.strip([(fit(self._title, self.size.width), "dim")])
+            return self.strip([(fit(self._title, self.size.width), "title")])
         if y > len(self._rows):
             text = "  no finite position" if y == 1 and len(self._x) else ""
             return self.strip([(text, "dim")])

@@ -74,11 +74,18 @@ class Tracks(LineWidget):
         self.refresh()
 
     def move_to(self, cursor: int) -> None:
-        """Move the cursor; only the columns it leaves and enters, and the values, repaint."""
-        old, self._cursor = self._column(self._cursor), cursor
-        height = self.size.height
-        regions = [Region(LABEL + column, 0, 1, height) for column in {old, self._column(cursor)}]
-        self.refresh(Region(LABEL + self._width, 0, VALUE, height), *regions)
+        """Move the cursor; only the cells it leaves and enters, and new values, repaint."""
+        before, self._cursor = self._cursor, cursor
+        old, new = self._column(before), self._column(cursor)
+        axis = self.size.height - 1
+        drawn = [(y, *line) for y, line in enumerate(self._lines[:axis]) if line is not None]
+        lines = [axis, *(y for y, *_ in drawn)]
+        values = [axis] + [
+            y for y, track, _, named in drawn if named and track.at(before) != track.at(cursor)
+        ]
+        regions = [Region(LABEL + column, y, 1, 1) for column in {old, new} for y in lines]
+        regions += [Region(LABEL + self._width, y, VALUE, 1) for y in values]
+        self.refresh(*regions)
 
     def on_resize(self) -> None:
         """Draw for the new size."""
@@ -170,7 +177,7 @@ class Tracks(LineWidget):
         line = "├" + "─" * (self._width - 2) + "┤"
         shown = f"{self._cursor}/{max(0, self._n - 1)} "
         return [
-            (pad(" step", LABEL), "dim"),
+            (pad(" step", LABEL), "title"),
             (line[:column], "dim"),
             ("▲", "mark"),
             (line[column + 1 :], "dim"),
