@@ -31,6 +31,7 @@ def all_screens() -> list[type[Screen]]:
     from tui.screens.choice import ChoiceScreen
     from tui.screens.compare import CompareScreen
     from tui.screens.episode import EpisodeScreen
+    from tui.screens.features import FeaturesScreen
     from tui.screens.help import HelpScreen
     from tui.screens.live import LiveScreen
     from tui.screens.neurons import NeuronsScreen
@@ -44,6 +45,7 @@ def all_screens() -> list[type[Screen]]:
         RolloutsScreen,
         EpisodeScreen,
         NeuronsScreen,
+        FeaturesScreen,
         CompareScreen,
         RecorderScreen,
         ChoiceScreen,

@@ -49,8 +49,8 @@ def go_to_rollouts(app: VlaApp) -> None:
 
 
 def go_to_neurons(app: VlaApp) -> None:
-    """Show the neurons; the screen keeps its filter, its marks and its recording."""
-    from tui.screens.neurons import show_neurons
+    """Show the neurons, or the features that were shown in their place."""
+    from tui.screens.neuron_tabs import show_neurons
 
     show_neurons(app)
 

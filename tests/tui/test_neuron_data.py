@@ -18,7 +18,8 @@ from tui.data.model import Run
 from tui.data.neuron_filter import concept_of, matching, parse
 from tui.data.neuron_table import read_neurons, read_spelling, read_words
 from tui.data.neurons import known_columns, ordered
-from tui.screens.neuron_rows import NeuronRows, Order
+from tui.screens.neuron_rows import COLUMNS, SORTED_BY, NeuronRows
+from tui.screens.order import Order
 
 SHA = "5f3a" * 16
 
@@ -227,7 +228,9 @@ def test_no_cell_is_wider_than_the_widest_row(neurons):
 
 
 def test_the_sorted_column_bears_an_arrow():
-    titles = [column.title for column in Order("effect", descending=True).columns()]
+    titles = [
+        column.title for column in Order("effect", descending=True).titled(COLUMNS, SORTED_BY)
+    ]
     assert titles[-1] == "effect, cm ▼" and titles[1] == "layer"
 
 

@@ -15,6 +15,7 @@ from tui.data.model import Run
 
 ALPHA = 8.0
 FOLDER = "interventions"
+NAMED = "a name and a dose, such as: fast-by-hand 8"
 ROOTS = ("runs", "traces")
 """Folders that `vla-trace record` makes where it is started."""
 RUN_OPTIONS = {
@@ -26,8 +27,12 @@ RUN_OPTIONS = {
 EMBEDDED = "smolvla-tabletop"
 
 
-def named_dose(text: str) -> tuple[str, float]:
+def named_dose(text: str, expected: str = NAMED) -> tuple[str, float]:
     """Read "NAME ALPHA", such as "quick wrist 8".
+
+    Args:
+        text: as typed.
+        expected: what to ask for instead of anything else.
 
     Raises:
         UserError: there is no name, or the last word is no number.
@@ -38,7 +43,7 @@ def named_dose(text: str) -> tuple[str, float]:
     except ValueError:
         alpha = math.nan
     if not words or not math.isfinite(alpha):
-        raise UserError("expected a name and a dose, such as: fast-by-hand 8")
+        raise UserError(f"expected {expected}")
     return " ".join(words), alpha
 
 

@@ -11,13 +11,18 @@ mark=accepted     or rejected, any, none
 
 from __future__ import annotations
 
-import re
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from traces.errors import UnknownName, UserError
+from traces.errors import UnknownName
+from tui.data.filter_words import (
+    Term,
+    compared,
+    is_whole_choice,
+    is_whole_number,
+    parse_words,
+)
 
 if TYPE_CHECKING:
     from tui.data.neurons import Neurons
@@ -28,44 +33,10 @@ FIELDS = ("token", "concept", *CHOICES, *NUMBERS)
 QUALIFYING = 4
 """Score from which a neuron speaks of a concept, as for the source of a cluster."""
 
-TERM = re.compile(r"(!?)(?:(\w+)(<=|>=|[~<>=]))?(.*)", re.DOTALL)
-NUMBER = re.compile(r"\d+-\d*|[+-]?\d*\.?\d*", re.ASCII)
-"""Also one that is not typed to its end."""
-RANGE = re.compile(r"(\d+)-(\d+)", re.ASCII)
-COMPARE = {
-    "<": np.less,
-    ">": np.greater,
-    "<=": np.less_equal,
-    ">=": np.greater_equal,
-    "=": np.equal,
-}
-
-
-@dataclass(frozen=True)
-class Term:
-    """One condition."""
-
-    field: str
-    operator: str
-    value: str
-    negated: bool = False
-
 
 def parse(text: str) -> tuple[tuple[Term, ...], str]:
-    """Read a filter: the terms that can be read, and what is wrong with the first that cannot.
-
-    One that is still being typed (`layer=`, `concept=fa`) does not count yet.
-    """
-    terms, trouble = [], ""
-    for word in text.split():
-        bang, field, operator, value = TERM.fullmatch(word).groups()
-        term = Term((field or "token").lower(), operator or "~", value, bool(bang))
-        try:
-            if _is_whole(term):
-                terms.append(term)
-        except UserError as error:
-            trouble = trouble or str(error)
-    return tuple(terms), trouble
+    """Read a filter: the terms that can be read, and what is wrong with the first that cannot."""
+    return parse_words(text, "token", _is_whole)
 
 
 def concept_of(terms: tuple[Term, ...]) -> str:
@@ -95,34 +66,24 @@ def _is_whole(term: Term) -> bool:
     """Refuse what a field cannot be compared with; False while it is still being typed."""
     from analysis.lexicons import LEXICONS
 
-    def wrong(expected: str) -> UserError:
-        asked = f"{term.field}{term.operator}{term.value}"
-        return UserError(f"{asked}: expected {expected}")
-
     if term.field not in FIELDS:
         raise UnknownName("column", term.field, FIELDS)
     if not term.value:
         return False
     if term.field == "token":
         if term.operator not in ("~", "="):
-            raise wrong("token~part or token=word")
-    elif term.field == "concept":
+            raise term.expected("token~part or token=word")
+        return True
+    if term.field == "concept":
         if term.operator != "=":
-            raise wrong("concept=NAME")
+            raise term.expected("concept=NAME")
         name = term.value.lower()
         if not any(known.startswith(name) for known in LEXICONS):
             raise UnknownName("concept", name, LEXICONS)
         return name in LEXICONS
-    elif term.field in CHOICES:
-        choices = CHOICES[term.field]
-        if term.operator != "=" or not any(c.startswith(term.value.lower()) for c in choices):
-            raise wrong(f"{term.field}={'|'.join(choices)}")
-        return term.value.lower() in choices
-    elif term.operator == "~" or not NUMBER.fullmatch(term.value):
-        raise wrong(f"{term.field} and a number after one of = < > <= >=")
-    else:
-        return term.value[-1].isdigit()
-    return True
+    if term.field in CHOICES:
+        return is_whole_choice(term, CHOICES[term.field])
+    return is_whole_number(term)
 
 
 def _holds(
@@ -138,10 +99,7 @@ def _holds(
         return neurons.reach == (term.value.lower() == "yes")
     if term.field == "mark":
         return _marked(neurons, term.value.lower(), marks)
-    values = neurons.numbers(term.field, concept)
-    if match := RANGE.fullmatch(term.value):
-        return (values >= int(match[1])) & (values <= int(match[2]))
-    return COMPARE[term.operator](values, float(term.value))
+    return compared(neurons.numbers(term.field, concept), term)
 
 
 def _marked(neurons: Neurons, wanted: str, marks: dict[tuple[int, int], bool]) -> np.ndarray:

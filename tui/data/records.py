@@ -10,6 +10,7 @@ from tui.data.training import Training
 
 if TYPE_CHECKING:
     from analysis.paired_tasks import Rate, TaskPairs
+    from tui.data.features import Features
     from tui.data.inside import SiteTracks
     from tui.data.neurons import Neurons
     from tui.data.tracks import EpisodeTracks
@@ -101,6 +102,22 @@ def neuron_record(neurons: Neurons, row: int, mark: bool | None) -> Record:
         "effect_cm_high": high,
         "pairs": dose.n_pairs if dose else None,
     }
+
+
+def feature_record(features: Features, row: int, signal: str = "") -> Record:
+    """Return a feature with the signal that is shown of it: the one asked for, or its strongest."""
+    follows, which = features.follows, features.signal(row, signal)
+    record: Record = {
+        "feature": int(features.feature[row]),
+        "label": features.labels[features.label[row]],
+        "coverage": float(features.coverage[row]),
+        "onsets": float(features.onsets[row]),
+        "mean_peak": float(features.peak[row]),
+        "signal": follows.names[which] if which >= 0 else None,
+    }
+    for name in ("r", "low", "high", "p"):
+        record[name] = float(getattr(follows, name)[which, row]) if which >= 0 else None
+    return record | {"episodes": int(follows.episodes[which, row]) if which >= 0 else None}
 
 
 def pair_record(row: TaskPairs) -> Record:

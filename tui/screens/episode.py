@@ -65,14 +65,15 @@ class EpisodeScreen(LoadingScreen):
         key("episode.back", "escape", "back", "back", "back to the rollouts"),
     ]
 
-    def __init__(self, run_key: str, episode: Episode) -> None:
+    def __init__(self, run_key: str, episode: Episode, step: int = 0) -> None:
+        """Show an episode of a run, first at one of its control steps."""
         super().__init__()
         self.run_key = run_key
         self._run: Run | None = None
         self._episodes = [episode]
         """The episode, and the one beside it."""
         self._contents_shown: list[EpisodeContent] = []
-        self._cursor = 0
+        self._cursor = step
         self._view = 0
         """Which camera; after the last one the height."""
         self._site = 0

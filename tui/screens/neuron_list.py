@@ -1,30 +1,26 @@
 """What the Neurons screen shows: the table and the card, read part by part on a thread."""
 
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
-from textual.app import ComposeResult
-from textual.containers import Container
-from textual.widgets import Input
 
 from tui.data.apart import apart
 from tui.data.draft import EMBEDDED
 from tui.data.neuron_filter import Term, concept_of, matching, parse
 from tui.data.neuron_sources import PolicySource, policy_sources
 from tui.data.records import Record, neuron_record
-from tui.screens.help import bindings_of, key_for
-from tui.screens.list_screen import ListScreen
+from tui.screens.help import key_for
 from tui.screens.neuron_card import Known, neuron_card
-from tui.screens.neuron_rows import COLUMNS, NeuronRows, Order
+from tui.screens.neuron_rows import COLUMNS, SORTED_BY, NeuronRows
+from tui.screens.order import Order
 from tui.screens.sharing import Records
+from tui.screens.steering_list import SteeringList
 from tui.terminal import one_line
-from tui.widgets.keys import KeyLine
 from tui.widgets.lines import Span, TextLines, fit, wrap
-from tui.widgets.table import Column, Row, Table
-from tui.widgets.virtual_table import VirtualTable
+from tui.widgets.table import Column, Row
 
 if TYPE_CHECKING:
     from tui.data.neurons import Neurons
@@ -32,44 +28,22 @@ if TYPE_CHECKING:
 LEGEND = "effect: ΔMEED of a cluster it was in, against the baseline; n/a = not steered"
 
 
-class NeuronList(ListScreen):
+class NeuronList(SteeringList):
     """Every neuron of a policy, with what it writes, how it fires and what steering it did."""
 
+    COLUMNS = COLUMNS
+
     def __init__(self) -> None:
-        super().__init__()
+        super().__init__(Order("layer"))
         self._sources: tuple[PolicySource, ...] = ()
         self._sha256 = ""
-        self._under = ""
-        """Key of the run from which this screen was opened."""
         self._neurons: Neurons | None = None
-        self._taken: dict[str, object] = {}
-        """Part of the columns to what it was read from."""
-        self._troubles: dict[str, str] = {}
-        self._order = Order()
         self._terms: tuple[Term, ...] = ()
         self._unreadable = ""
         """What is wrong with the filter."""
         self._shown: tuple[object, np.ndarray] = ((), np.zeros(0, int))
         self._rows: tuple[object, list[Row] | NeuronRows] = ((), [])
         self._marks: dict[str, dict[tuple[int, int], bool]] = {}
-
-    def compose(self) -> ComposeResult:
-        """Lay the widgets out; vla.tcss puts the card beside the table or in its place."""
-        yield TextLines(id="title")
-        yield TextLines(id="hint")
-        with Container(id="body"):
-            yield self.make_table()
-            yield TextLines(id="preview")
-        yield TextLines(id="legend")
-        for id in ("filter", "ask"):
-            line = Input(id=id, compact=True, select_on_focus=False)
-            line.cursor_blink = False
-            yield line
-        yield KeyLine(bindings_of(self))
-
-    def make_table(self) -> Table:
-        """Return a table whose rows are made when they are drawn."""
-        return VirtualTable(COLUMNS, id="table")
 
     @property
     def source(self) -> PolicySource | None:
@@ -98,23 +72,16 @@ class NeuronList(ListScreen):
 
     def looked(self) -> None:
         """Show a table that was made meanwhile: it is in no folder of runs."""
+        super().looked()
         table = self.source.stamp if self.source else None
         if table != self._taken.get("columns") or policy_sources(self.app.runs) != self._sources:
             self.paint()
 
-    def content_arrived(self) -> None:
-        """Take up what arrived."""
-        self.paint()
-
     def _look_around(self) -> None:
         """Find the policies; one opened from another run shows that run's."""
         self._sources = policy_sources(self.app.runs)
-        stack = self.app.screen_stack
-        under = stack[stack.index(self) - 1] if self in stack else None
-        run = getattr(under, "run_shown", None)
         known = {source.sha256 for source in self._sources}
-        if run is not None and run.key != self._under:
-            self._under = run.key
+        if (run := self.run_below()) is not None:
             of_run = [sha for file in run.files for sha, _ in file.policies if sha in known]
             self._show_policy(of_run[0] if of_run else self._sha256)
         if self._sha256 not in known:
@@ -152,28 +119,16 @@ class NeuronList(ListScreen):
             return read_firing(source)
 
         stamps = tuple((file.path, file.stamp) for file in source.files)
-        if (new := self._part("columns", table, columns)) is not None:
+        if (new := self.take("columns", table, columns)) is not None:
             self._neurons, self._taken = new, {"columns": table}
         if self._taken.get("columns") != table or self._neurons is None:
             return
-        if (new := self._part("words", table, words)) is not None:
+        if (new := self.take("words", table, words)) is not None:
             self._neurons = replace(self._neurons, words=new)
-        if (new := self._part("doses", (sha256, stamps), doses)) is not None:
+        if (new := self.take("doses", (sha256, stamps), doses)) is not None:
             self._neurons = replace(self._neurons, doses=new)
-        if (new := self._part("fired", (sha256, stamps), fired)) is not None:
+        if (new := self.take("fired", (sha256, stamps), fired)) is not None:
             self._neurons = self._neurons.with_firing(*new)
-
-    def _part(self, name: str, key: object, read: Callable[[], object]) -> object | None:
-        """Return one part when it arrives; ask for it when the parts before it are there."""
-        if self._taken.get(name) == key:
-            return None
-        known = self.load((name, key), read)
-        if known is None:
-            return None
-        self._taken[name] = key
-        self._contents.pop((name, key))
-        content, self._troubles[name] = known
-        return content
 
     def hint(self) -> list[list[Span]]:
         """Say how to make a neuron table where there is none."""
@@ -214,13 +169,9 @@ class NeuronList(ListScreen):
             self._rows = (key, marked), NeuronRows(neurons, order, self.marks, concept)
         return self._rows[1]
 
-    def filtered(self, rows: Sequence[Row]) -> Sequence[Row]:
-        """Return the rows as they are: the filter was asked already."""
-        return rows
-
     def columns(self) -> Sequence[Column]:
         """Return the columns with an arrow at the one they are sorted by."""
-        return self._order.columns()
+        return self._order.titled(COLUMNS, SORTED_BY)
 
     def title_spans(self) -> list[Span]:
         """Return the policy, the order and the cluster so far."""
@@ -251,7 +202,7 @@ class NeuronList(ListScreen):
         legend = self.query_one("#legend", TextLines)
         said, style = LEGEND, "dim"
         neurons = self._neurons
-        trouble = self._unreadable or next(filter(None, self._troubles.values()), "")
+        trouble = self._unreadable or self.trouble
         if trouble:
             said, style = one_line(trouble), "warn"
         elif neurons is not None and neurons.words is None:
@@ -262,7 +213,7 @@ class NeuronList(ListScreen):
 
     def card(self, row: Row, width: int) -> list[list[Span]]:
         """Return the card of a neuron, where it is to be seen."""
-        if not (self.has_class("-wide") or self.has_class("-card")):
+        if not self.shows_card:
             return []
         place = self._neurons.place(row.key)
         known = self._known_of(place)

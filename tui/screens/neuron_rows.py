@@ -1,6 +1,5 @@
 """Rows of the Neurons table, made when they are drawn."""
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -35,22 +34,6 @@ TOKENS = 12
 """Top tokens that may find room in a cell."""
 MARKS = {True: ("✓ in", "good"), False: ("✗ out", "dim")}
 NOT_STEERED = "n/a"
-
-
-@dataclass(frozen=True)
-class Order:
-    """What the table is sorted by."""
-
-    by: str = "layer"
-    descending: bool = False
-
-    def columns(self) -> tuple[Column, ...]:
-        """Return the columns with an arrow at the one it is sorted by."""
-        arrow = " ▼" if self.descending else " ▲"
-        return tuple(
-            replace(column, title=column.title + arrow) if name == self.by else column
-            for column, name in zip(COLUMNS, SORTED_BY, strict=True)
-        )
 
 
 class NeuronRows(VirtualRows):
