@@ -35,8 +35,8 @@ class FeatureSource:
 
     @property
     def name(self) -> str:
-        """Its folder, for people."""
-        return one_line(self.folder)
+        """The end of its path, for people: its site and its seed."""
+        return one_line("/".join(self.folder.parts[-2:]))
 
 
 def feature_sources(folder: Path) -> tuple[FeatureSource, ...]:

@@ -20,7 +20,7 @@ from analysis.signals import CLOCK
 from traces.errors import UserError
 from traces.intervention import Intervention
 from tui.data.feature_sources import COVERAGE, FACTS, SIGNALS, TOP
-from tui.data.features import Correlations, FeatureCard, Features
+from tui.data.features import FOLLOWS, Correlations, FeatureCard, Features
 
 
 def read_features(folder: Path) -> Features:
@@ -60,6 +60,7 @@ def _correlations(signals: pl.DataFrame, features: pl.Series) -> Correlations:
     empty = np.zeros((0, len(features)), np.float32)
     r, low, high, p, n = (np.stack(line) if line else empty for line in lines.values())
     size = np.where(np.isfinite(p), np.abs(r), -1.0)
+    size[p < FOLLOWS] += 2.0  # before all others
     size[[name == CLOCK for name in names]] = -1.0  # for comparison: it is nothing the hand does
     strongest = np.full(len(features), -1)
     if names:

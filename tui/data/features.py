@@ -27,7 +27,8 @@ class Correlations:
     episodes: np.ndarray
     """(s, n) in which both change; 0 where there is none."""
     strongest: np.ndarray
-    """(n,) number of the signal with the largest |r| of those that have a p; -1: none."""
+    """(n,) number of the signal with the largest |r| of those it follows, else of those with a p;
+    -1: none. The clock is left out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,7 +71,7 @@ class Features:
         return found
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FeatureCard:
     """Everything that was written of one feature; rows are dicts by the names of the tables."""
 

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from tui.data.features import FOLLOWS
 from tui.screens.feature_rows import LABEL_STYLE, corrected, correlation
 from tui.terminal import one_line
 from tui.widgets.lines import Span, fit, pad, wrap
@@ -29,10 +30,7 @@ Lines = list[list[Span]]
 
 
 def feature_card(
-    card: "FeatureCard",
-    here: "dict[str, Episode]",
-    size: tuple[int, int],
-    keys: tuple[str, str, str],
+    card: "FeatureCard", here: "dict[str, Episode]", size: tuple[int, int], opens: str
 ) -> Lines:
     """Return the card for some columns and lines.
 
@@ -40,7 +38,7 @@ def feature_card(
         card: what was written of the feature.
         here: uid to episode, of those of its top episodes whose traces are in the folder.
         size: columns and lines.
-        keys: that open an episode, save and record.
+        opens: the key that opens an episode.
     """
     (width, height), about = size, card.about
     label = one_line(about["label"])
@@ -51,14 +49,10 @@ def feature_card(
         lines += [[(line, "")] for line in wrap(text, width, 2)]
     lines += [[], [(_signal_line("signal", "r", "95 %", "other", "p", "n"), "dim")]]
     lines += [_signal(row) for row in card.signals]
-    lines += [[], [(fit("it peaks highest in" if card.top else "it peaks nowhere", width), "dim")]]
-    opens, saves, records = keys
-    last: Lines = [
-        [(fit(f"{opens} opens one of these, {saves} saves it, {records} records", width), "dim")]
-    ]
-    room = max(LEAST_TOP, height - len(lines) - len(last))
-    lines += [_episode(row, here.get(row["uid"]), width) for row in card.top[:room]]
-    return [*lines, *(last if card.top else [])]
+    said = f"it peaks highest in ({opens} opens one)" if card.top else "it peaks nowhere"
+    lines += [[], [(fit(said, width), "dim")]]
+    room = max(LEAST_TOP, height - len(lines))
+    return lines + [_episode(row, here.get(row["uid"]), width) for row in card.top[:room]]
 
 
 def _facts(about: dict) -> list[str]:
@@ -68,7 +62,7 @@ def _facts(about: dict) -> list[str]:
         onsets, steps = number(about["onset_count"], 1), number(about["run_length"], 1)
         found.append(f"{onsets} onsets an episode, of {steps} steps")
     else:
-        found.append("no onset: it never rises to a tenth of a row's length")
+        found.append("no onset: below a tenth of a row throughout")
     peak, length = number(about["mean_peak"], 3), number(about["peak_length"], 3)
     found.append(f"mean peak {peak} of a row, {length} in the activations")
     return found
@@ -83,15 +77,15 @@ def _signal(row: dict) -> list[Span]:
         correlation(row["r"]),
         sure,
         correlation(row["r_other"]),
-        corrected(p),
+        corrected(p).replace(" ", ""),
         str(row["n"]),
     )
-    return [(_signal_line(*cells), "" if p is not None and p < 0.05 else "dim")]
+    return [(_signal_line(*cells), "" if p is not None and p < FOLLOWS else "dim")]
 
 
 def _signal_line(name: str, r: str, sure: str, other: str, p: str, n: str) -> str:
-    numbers = ((r, 5), (sure, 11), (other, 5), (p, 7), (n, 4))
-    return pad(name, 13) + "".join(" " + pad(text, width, right=True) for text, width in numbers)
+    numbers = ((r, 4), (sure, 11), (other, 5), (p, 6), (n, 3))
+    return pad(name, 15) + "".join(" " + pad(text, width, right=True) for text, width in numbers)
 
 
 def _episode(row: dict, episode: "Episode | None", width: int) -> list[Span]:

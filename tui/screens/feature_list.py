@@ -1,5 +1,6 @@
 """What the list of features shows: the table and the card, read on a thread."""
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,9 +26,9 @@ from tui.widgets.table import Column, Row
 if TYPE_CHECKING:
     from tui.data.features import FeatureCard, Features
 
-LEGEND = (
-    "signal: of those with a p, the largest |r|; p: beyond other episodes, corrected over features"
-)
+LEGEND = "signal: the strongest it follows; p: beyond other episodes, BH over features"
+EXAMPLE = Path("sae/vlm.2.resid_post")
+"""Where `vla-trace sae train` puts the autoencoders of that site."""
 
 
 class FeatureList(SteeringList):
@@ -47,6 +48,7 @@ class FeatureList(SteeringList):
         self._unreadable = ""
         """What is wrong with the filter."""
         self._rows: tuple[object, list[Row] | FeatureRows] = ((), [])
+        self._here: tuple[object, dict[str, tuple[Run, Episode]]] = ((), {})
 
     @property
     def sources(self) -> tuple[FeatureSource, ...]:
@@ -76,7 +78,8 @@ class FeatureList(SteeringList):
     def looked(self) -> None:
         """Look for autoencoders that were described meanwhile: they are in no folder of runs."""
         super().looked()
-        self._looks += 1
+        if self._taken.get("sources") == self._looks:  # else it is still being looked at
+            self._looks += 1
         if self.drawable:
             self.paint()
 
@@ -96,8 +99,6 @@ class FeatureList(SteeringList):
             return apart("tui.data.feature_table:read_features", source.folder)
 
         key = source.folder, source.stamp
-        if self._taken.get("features") not in (None, key):
-            self._features = None
         if (new := self.take("features", key, columns)) is not None:
             self._features = new
 
@@ -119,14 +120,14 @@ class FeatureList(SteeringList):
             return [[(text, style)] for text in wrap(one_line(said), width, 4)]
         if "sources" not in self._taken:
             return [[("reading …", "dim")]]
-        train = "vla-trace sae train traces/*.h5 --site vlm.2.resid_post"
-        folder = self._all[0].name if self._all else "sae/vlm.2.resid_post/seed0"
+        train = f"vla-trace sae train traces/*.h5 --site {EXAMPLE.name}"
+        folder = shlex.quote(str(self._all[0].folder if self._all else EXAMPLE / "seed0"))
         describe = f'vla-trace sae features {folder} --traces "traces/*.h5"'
         what = "was described yet; do it" if self._all else "is here yet; train one and describe it"
         said = wrap(f"no sparse autoencoder {what}:", width, 2)
         lines: list[list[Span]] = [[(text, "bold")] for text in said]
         for command in (describe,) if self._all else (train, describe):
-            lines += [[(f"  {text}", "accent")] for text in wrap(command, width - 2, 4)]
+            lines += [[(f"  {text}", "accent")] for text in wrap(one_line(command), width - 2, 4)]
         return [*lines, [(f"{key_for(self, 'neurons.tab')} shows the neurons again", "dim")]]
 
     def rows(self) -> list[Row] | FeatureRows:
@@ -177,11 +178,9 @@ class FeatureList(SteeringList):
         card, error = self.card_of(int(self._features.feature[row.key]))
         if card is None:
             return [[(text, "dim")] for text in wrap(one_line(error), width, 3)]
-        names = ("neurons.card", "neurons.save", "neurons.record")
-        opens, saves, records = (key_for(self, name) for name in names)
         size = width, self.query_one("#preview").content_size.height
         here = {uid: episode for uid, (_, episode) in self.episodes_of(card).items()}
-        return feature_card(card, here, size, (opens, saves, records))
+        return feature_card(card, here, size, key_for(self, "neurons.card"))
 
     def card_of(self, feature: int) -> "tuple[FeatureCard | None, str]":
         """Return what was written of a feature; else why it is not there, or that it is read."""
@@ -194,9 +193,12 @@ class FeatureList(SteeringList):
 
     def episodes_of(self, card: "FeatureCard") -> dict[str, tuple[Run, Episode]]:
         """Return uid to episode, of those of a card whose traces are in the folder."""
-        wanted = {row["uid"] for row in card.top}
-        found = ((run, episode) for run in self.app.runs for episode in run.episodes)
-        return {e.uid: (run, e) for run, e in found if e.uid in wanted and e.path is not None}
+        if self._here[0] != (card, self.app.runs):
+            wanted = {row["uid"] for row in card.top}
+            all_of_them = ((run, episode) for run in self.app.runs for episode in run.episodes)
+            here = {e.uid: (run, e) for run, e in all_of_them if e.uid in wanted and e.path}
+            self._here = (card, self.app.runs), here
+        return self._here[1]
 
     def source_of(self, row: Row) -> object:
         """Return the table of the features."""

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from traces.intervention import Intervention
     from tui.data.features import FeatureCard
 
-WAYS = "add, project_out, set or scale"
+ASKS = "way (add, project_out, set or scale) and dose"
 PROPOSED = "add 1"
 
 
@@ -93,18 +93,19 @@ class FeaturesScreen(FeatureList):
         """Ask for the way and the dose; 1 is what the feature reaches by itself."""
         if self.feature is None:
             return "no feature is shown", ""
-        return f"feature {self.feature}, {WAYS}, and a dose", PROPOSED
+        return f"feature {self.feature}, {ASKS}", PROPOSED
 
     def drafted(self, choice: tuple[Path, int], answer: str) -> "Intervention":
         """Return what `vla-trace sae steer` writes."""
-        way, dose = draft.named_dose(answer, f"{WAYS}, and a dose, such as: {PROPOSED}")
+        way, dose = draft.named_dose(answer, f"{ASKS}, such as: {PROPOSED}")
         folder, feature = choice
         home = draft.home_of(self.app.folder)
         draw = "tui.data.feature_table:draft_feature"
         return apart(draw, folder, home, feature, way, dose)
 
     def policy_path(self) -> str:
-        """Return where the policy that the autoencoder reads was loaded from."""
+        """Return where the policy that it was trained on was loaded from, else its name."""
         sha256 = self.source.policy_sha256 if self.source else ""
         known = {source.sha256: source.path for source in policy_sources(self.app.runs)}
-        return known.get(sha256, "")
+        named = str(self._features.facts.get("policy", "")) if self._features else ""
+        return known.get(sha256) or named.partition("@")[0]
