@@ -53,7 +53,7 @@ def described(folder: Path | str) -> Described:
             f"the features of {folder} are not described yet; do it with: vla-trace sae features "
             f"{folder} --traces FILES"
         )
-    table = pl.read_parquet(folder / DESCRIBED)
+    table = pl.read_parquet(folder / DESCRIBED, glob=False)
     if len(table) != sae.features:
         raise UserError(
             f"{folder / DESCRIBED} describes {len(table)} features, the autoencoder has "

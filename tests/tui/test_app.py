@@ -85,7 +85,7 @@ import asyncio, sys, tui.app
 async def go():
     app = tui.app.make_app({str(tmp_path)!r})
     async with app.run_test(size=(140, 40)) as pilot:
-        for key in ("enter", "enter", "l", "4", "5", "]", "1"):
+        for key in ("enter", "enter", "l", "4", "f", "5", "]", "1"):
             for _ in range(100):
                 await pilot.pause(0.02)
                 if app.loaded and all(w.is_finished for w in app.workers): break

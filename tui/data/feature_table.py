@@ -28,8 +28,8 @@ def read_features(folder: Path) -> Features:
     with _readable(folder):
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
         columns = ["feature", "label", "coverage", "onset_count", "mean_peak"]
-        table = pl.read_parquet(folder / COVERAGE, columns=columns).sort("feature")
-        signals = pl.read_parquet(folder / SIGNALS)
+        table = pl.read_parquet(folder / COVERAGE, columns=columns, glob=False).sort("feature")
+        signals = pl.read_parquet(folder / SIGNALS, glob=False)
         labels = table["label"].unique(maintain_order=True).sort().to_list()
         numbers = {
             name: table[name].cast(pl.Float64).fill_null(np.nan).to_numpy()
@@ -74,7 +74,11 @@ def read_card(folder: Path, feature: int) -> FeatureCard:
     with _readable(folder):
 
         def rows(name: str) -> pl.DataFrame:
-            return pl.scan_parquet(folder / name).filter(pl.col("feature") == feature).collect()
+            return (
+                pl.scan_parquet(folder / name, glob=False)
+                .filter(pl.col("feature") == feature)
+                .collect()
+            )
 
         signals = (
             rows(SIGNALS)

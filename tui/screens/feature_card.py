@@ -57,7 +57,7 @@ def feature_card(
 
 def _facts(about: dict) -> list[str]:
     active, episodes = about["active_episodes"], about["episodes"]
-    found = [f"active in {active} of {episodes} episodes, {about['active_tasks']} tasks"]
+    found = [f"active in {active} of {episodes} episodes; tasks: {about['active_tasks']}"]
     if about["onset_count"] is not None:
         onsets, steps = number(about["onset_count"], 1), number(about["run_length"], 1)
         found.append(f"{onsets} onsets an episode, of {steps} steps")

@@ -81,7 +81,9 @@ class FeatureRows(VirtualRows):
 
 
 def correlation(value: float | None) -> str:
-    """Return r as "+.14": the sign always, a leading zero never."""
+    """Return r in four characters, as "+.14": the sign always, a leading zero never."""
+    if value is not None and abs(value) >= 0.995:
+        return number(value, 1, "+")
     return number(value, 2, "+").replace("0.", ".", 1)
 
 

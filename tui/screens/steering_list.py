@@ -36,7 +36,13 @@ class SteeringList(ListScreen):
     RISING: ClassVar[Sequence[str]] = ()
     """Columns that are sorted by the smallest first."""
     BINDINGS: ClassVar[list[BindingType]] = [
-        key("neurons.card", "enter", "card", "card", "the card (beside, in a wide window)"),
+        key(
+            "neurons.card",
+            "enter",
+            "card",
+            "card",
+            "the card (beside, in a wide window); of a feature, its episodes",
+        ),
         key("neurons.sort", "s", "sort(1)", "sort", "sort by the next column that knows anything"),
         key("neurons.reverse", "S", "reverse", "reverse", "the other way round", show=False),
         key("neurons.save", "w", "save", "save", "save what is chosen as an intervention"),
