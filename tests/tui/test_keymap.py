@@ -130,13 +130,13 @@ def test_the_documentation_lists_every_action():
 
 def test_other_keys_act_and_are_shown(keymap, tmp_path):
     scenes.recorded(tmp_path)
-    text = '[runs]\nopen = "o"\n[app]\nhelp = "f1"\n[list]\nfilter = "f"'
+    text = '[runs]\nopen = "o"\n[app]\nhelp = "f1"\n[list]\nfilter = "t"'
     found = read(keymap(text))
 
     async def steps(pilot):
         line = driver.screen_text(pilot.app).splitlines()[-1]
         assert "o open" in line
-        assert "f filter" in line
+        assert "t filter" in line
         assert "f1 help" in line
         await driver.press(pilot, "enter", "?")
         assert len(pilot.app.screen_stack) == 1, "the usual keys do nothing"

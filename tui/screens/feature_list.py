@@ -128,7 +128,7 @@ class FeatureList(SteeringList):
         lines: list[list[Span]] = [[(text, "bold")] for text in said]
         for command in (describe,) if self._all else (train, describe):
             lines += [[(f"  {text}", "accent")] for text in wrap(one_line(command), width - 2, 4)]
-        return [*lines, [(f"{key_for(self, 'neurons.tab')} shows the neurons again", "dim")]]
+        return [*lines, [(f"{key_for(self, 'features.neurons')} shows the neurons again", "dim")]]
 
     def rows(self) -> list[Row] | FeatureRows:
         """Return the features that the filter keeps, in order; the same object while they are."""

@@ -29,9 +29,7 @@ class FeaturesScreen(FeatureList):
 
     RISING = ("feature", "p")
     BINDINGS: ClassVar[list[BindingType]] = [
-        key("neurons.tab", "f", "neurons", "neurons", "features of autoencoders, or neurons"),
-        key("neurons.policy-before", "[", "source(-1)", "before", "autoencoder before", show=False),
-        key("neurons.policy-next", "]", "source(1)", "next", "next autoencoder", show=False),
+        key("features.neurons", "f", "neurons", "neurons", "the neurons again"),
     ]
 
     def sortable(self) -> Sequence[str]:

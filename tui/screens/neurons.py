@@ -23,11 +23,9 @@ class NeuronsScreen(NeuronList):
 
     RISING = ("layer",)
     BINDINGS: ClassVar[list[BindingType]] = [
-        key("neurons.tab", "f", "features", "features", "features of autoencoders, or neurons"),
+        key("neurons.features", "f", "features", "features", "features of sparse autoencoders"),
         key("neurons.accept", "a", "mark(True)", "in", "accept into the cluster; again: no mark"),
         key("neurons.reject", "d", "mark(False)", "out", "reject from the cluster; again: no mark"),
-        key("neurons.policy-before", "[", "policy(-1)", "policy", "policy before", show=False),
-        key("neurons.policy-next", "]", "policy(1)", "policy", "next policy", show=False),
     ]
 
     def title_spans(self) -> list[Span]:
@@ -57,7 +55,7 @@ class NeuronsScreen(NeuronList):
             self.marks[place] = accept
         self.paint()
 
-    def action_policy(self, by: int) -> None:
+    def action_source(self, by: int) -> None:
         """Show another policy's neurons."""
         if len(self._sources) > 1:
             known = [source.sha256 for source in self._sources]

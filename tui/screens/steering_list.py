@@ -36,19 +36,36 @@ class SteeringList(ListScreen):
     RISING: ClassVar[Sequence[str]] = ()
     """Columns that are sorted by the smallest first."""
     BINDINGS: ClassVar[list[BindingType]] = [
-        key(
-            "neurons.card",
-            "enter",
-            "card",
-            "card",
-            "the card (beside, in a wide window); of a feature, its episodes",
-        ),
+        key("neurons.card", "enter", "card", "card", "the card; of a feature, then its episodes"),
         key("neurons.sort", "s", "sort(1)", "sort", "sort by the next column that knows anything"),
         key("neurons.reverse", "S", "reverse", "reverse", "the other way round", show=False),
         key("neurons.save", "w", "save", "save", "save what is chosen as an intervention"),
         key("neurons.record", "R", "record", "record", "steer it in a recording started from here"),
         key("neurons.output", "o", "output", "output", "what that recording says", show=False),
-        key("neurons.back", "escape", "back", "back", "close card or filter, or back", show=False),
+        key(
+            "neurons.policy-before",
+            "[",
+            "source(-1)",
+            "before",
+            "policy, or autoencoder, before",
+            show=False,
+        ),
+        key(
+            "neurons.policy-next",
+            "]",
+            "source(1)",
+            "next",
+            "next policy, or autoencoder",
+            show=False,
+        ),
+        key(
+            "neurons.back",
+            "escape",
+            "back",
+            "back",
+            "close the card or the filter, or go back",
+            show=False,
+        ),
     ]
 
     def __init__(self, order: Order) -> None:
