@@ -56,7 +56,7 @@ def with_controls(
 
 def can_be_matched(intervention: Intervention) -> bool:
     """Whether controls are defined: neurons of the VLM, all at the same dose."""
-    return all(
+    return not intervention.sae and all(
         site.tower == "vlm" and site.neurons and not site.vector and not site.offset
         for site in intervention.sites
     )

@@ -96,8 +96,9 @@ def random_features(
     if len(pool) < len(site.neurons):
         raise UserError(f"{chosen.sae} has {len(pool)} other active features: too few to draw from")
     found = []
-    for i in range(k):
-        rows = pool[rng.choice(len(pool), len(site.neurons), replace=False).tolist()]
+    order, n = rng.permutation(len(pool)), len(site.neurons)
+    for i in range(k):  # none twice before all were drawn
+        rows = pool[order[np.arange(i * n, (i + 1) * n) % len(pool)].tolist()]
         vector = tuple(rows["strength"].to_list()) if site.vector else ()
         drawn = replace(site, neurons=tuple(rows["feature"].to_list()), vector=vector)
         found.append(_control(chosen, "random", drawn, i, seed))

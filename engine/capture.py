@@ -16,7 +16,7 @@ from engine import sites
 from engine.hooks import tapped
 from engine.presets import TOKENS, Spec, chosen
 from traces.header import SiteInfo
-from traces.intervention import Intervention, Site
+from traces.intervention import SAE_OPERATORS, Intervention, Site
 
 ALIASES = {"ffn_act": "mlp.hook_post", "resid_post": "hook_resid_post"}  # TransformerLens's names
 
@@ -48,7 +48,7 @@ class Capture:
         for spec in chosen(policy, wanted):
             self._add_vlm(spec) if spec.tower == "vlm" else self._add_expert(spec)
         for site in intervention.sites if intervention else ():
-            if site.neurons:
+            if site.neurons and intervention.operator not in SAE_OPERATORS:  # not features
                 self._add_cluster(site)
 
     @contextmanager

@@ -25,7 +25,7 @@ from engine import sites
 from engine.actor import Actor, Request
 from engine.hooks import tapped
 from engine.steering import Steer, effect
-from traces.intervention import DIRECTION_OPERATORS, Site
+from traces.intervention import DIRECTION_OPERATORS, SAE_OPERATORS, Site
 
 SILENT = 1e-9  # a standard deviation below this is none
 
@@ -130,7 +130,8 @@ def _at_site(
             before, shift = ((h @ along / along.norm())[:, None] for h in (before, shift))
         return _in_sigma(shift, before), torch.zeros(0), _relative(shift, x)
     weight = sites.ffn_input(policy, site.tower, site.layer).weight.float()
-    neurons = list(site.neurons) or slice(None)
+    features = steer.intervention.operator in SAE_OPERATORS  # which have no neurons of their own
+    neurons = slice(None) if features or not site.neurons else list(site.neurons)
     written = linear(shift[:, neurons], weight[:, neurons])
     sigma = _in_sigma(shift[:, neurons], before[:, neurons])
     return sigma, _relative(written, linear(before, weight)), _relative(written, x)

@@ -4,10 +4,9 @@ On the observations and the noise of a recording, with x^ spliced in (`sae_splic
 
     recovered = 1 - MSE(a_spliced, a) / MSE(a_ablated, a)
 
-over the executed action dimensions of whole chunks, normalised as the policy has them, episode by
-episode. Ablated is
-the site replaced by its mean over the recording, or by zero: the analogue of "loss recovered" for
-language models. 1 is nothing lost, 0 no better than the ablation.
+over the action dimensions that vary, of whole chunks, normalised as the policy has them, episode by
+episode. Ablated is the site replaced by its mean over the recording, or by zero: the analogue of
+"loss recovered" for language models. 1 is nothing lost, 0 no better than the ablation.
 """
 
 import tempfile
@@ -22,10 +21,10 @@ import numpy as np
 from engine.actor import BATCH, Actor
 from engine.policies.smolvla import LoadedPolicy
 from engine.rescore import asked_like, requests_of
+from engine.splice import autoencoder_of
 from traces.autoencoder import Autoencoder, constant, load_autoencoder, save_autoencoder
 from traces.collection import TraceCollection, open_traces
-from traces.errors import UserError
-from traces.intervention import Intervention, Site
+from traces.intervention import TOKEN_GROUPS, Intervention, Site
 
 ABLATIONS = ("mean", "zero")
 
@@ -42,19 +41,13 @@ class Recovery:
 
 def splice(folder: Path | str, sae: Autoencoder, name: str = "") -> Intervention:
     """The intervention that puts an autoencoder's reconstruction in the place of its site."""
-    about = sae.metadata
-    missing = [key for key in ("tower", "layer", "kind") if key not in about]
-    if missing:
-        raise UserError(
-            f"{folder} does not say where it belongs (no {', '.join(missing)}); train one with: "
-            "vla-trace sae train"
-        )
-    tokens = str(about.get("tokens", "all"))
-    some = {"token_groups": (tokens,)} if tokens in ("image", "language", "state") else {}
+    tower, layer, kind = sae.place
+    tokens = str(sae.metadata.get("tokens", "all"))
+    some = {"token_groups": (tokens,)} if tokens in TOKEN_GROUPS else {}
     return Intervention(
         name=name or f"spliced {Path(folder).name}",
         operator="sae_splice",
-        sites=(Site(str(about["tower"]), int(about["layer"]), kind=str(about["kind"])),),
+        sites=(Site(tower, layer, kind=kind),),
         coefficient=1.0,
         sae=str(folder),
         sae_sha256=sae.sha256,
@@ -83,6 +76,7 @@ def recovery(
             another site or width.
     """
     sae = load_autoencoder(folder)
+    autoencoder_of(loaded.policy, splice(folder, sae))  # fits this policy, before anything is asked
     with open_traces(path) as traces, _ablations(traces, sae) as ablated:
         chosen = {"spliced": splice(folder, sae)} | ablated
         actor = asked_like(path, loaded, wanted=())

@@ -88,16 +88,14 @@ def _added(sae: Autoencoder, intervention: Intervention, site: Site, x: np.ndarr
 def _check_tokens(sae: Autoencoder, intervention: Intervention, site: Site) -> None:
     """Refuse an autoencoder of means over other tokens than those it would act on."""
     tokens = str(sae.metadata.get("tokens", "all"))
-    if not sae.is_pooled:
+    if not sae.is_pooled:  # it reads any token
         return
     if site.tower == "expert":
-        if tokens != "chunk":
-            raise UserError(
-                f"{intervention.sae} learnt from means over executed action tokens, which a policy "
-                "call does not know; record expert sites with tokens=chunk: vla-trace record "
-                f"--capture expert.{site.layer}.{intervention.kind(site)}:tokens=chunk"
-            )
-        return
+        raise UserError(
+            f"{intervention.sae} learnt from means over denoising steps, which none of them knows; "
+            "train one on tokens: vla-trace record --capture "
+            f"expert.{site.layer}.{intervention.kind(site)}:tokens=chunk,keep=each"
+        )
     wanted = sites.GROUPS if tokens == "all" else (tokens,)
     if set(intervention.token_groups) != set(wanted):
         raise UserError(

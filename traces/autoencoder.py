@@ -89,6 +89,22 @@ class Autoencoder:
         return str(self.metadata.get("site", ""))
 
     @property
+    def place(self) -> tuple[str, int, str]:
+        """Tower, layer and kind of its site.
+
+        Raises:
+            UserError: it does not say.
+        """
+        missing = [key for key in ("tower", "layer", "kind") if key not in self.metadata]
+        if missing:
+            raise UserError(
+                f"this autoencoder does not say where it belongs (no {', '.join(missing)} in "
+                f"{CONFIG}); train one with: vla-trace sae train"
+            )
+        about = self.metadata
+        return str(about["tower"]), int(about["layer"]), str(about["kind"])
+
+    @property
     def is_pooled(self) -> bool:
         """Whether a row is the mean over tokens, rather than one token."""
         return self.metadata.get("rows", "mean") == "mean"

@@ -19,7 +19,7 @@ from analysis.meaning import OF_COVERAGE, OF_SIGNALS, about_recording, corrected
 from analysis.natural import Chosen, by_episode, natural_episodes
 from analysis.onsets import ACTIVE, ON
 from analysis.sae.feature_rows import FeatureRows
-from analysis.sae.rows import named_site
+from analysis.sae.rows import check_policy, named_site, policy_hash
 from analysis.units import read_units
 from traces.autoencoder import Autoencoder, load_autoencoder
 from traces.collection import TraceCollection, open_traces
@@ -66,16 +66,20 @@ class Features:
     notes: tuple[str, ...]
 
 
-def features(folder: Path | str, paths: Iterable[Path | str]) -> Features:
+def features(
+    folder: Path | str, paths: Iterable[Path | str], other_policy: bool = False
+) -> Features:
     """Describe the features of an autoencoder.
 
     Args:
         folder: the autoencoder.
         paths: unsteered traces of the policy that it was trained on, best with a policy call every
             step.
+        other_policy: take traces of another policy, too.
 
     Raises:
-        UserError: the site was not recorded, has another width, or no episode is unsteered.
+        UserError: the site was not recorded, has another width, no episode is unsteered, or they
+            are of another policy.
     """
     paths, sae = list(paths), load_autoencoder(folder)
     frame, notes = natural_episodes(paths)
@@ -87,6 +91,8 @@ def features(folder: Path | str, paths: Iterable[Path | str]) -> Features:
                 f"{folder} reads rows of {sae.width}, {site.name} in these traces has "
                 f"{values.shape[-1]}; give traces of the policy that it was trained on"
             )
+        if not other_policy:
+            check_policy(sae, folder, frame["policy"][0], policy_hash(traces))
         chosen = Chosen.of(traces, frame)
         rows = FeatureRows(values, sae)
         units = read_units(rows, site.layer, chosen, scaled=lambda z: z, active=ACTIVE)
@@ -94,10 +100,10 @@ def features(folder: Path | str, paths: Iterable[Path | str]) -> Features:
             raise UserError(f"{site.name} was recorded in none of these unsteered episodes")
         peaks = _peaks(traces, rows, chosen)
         length = _row_length(sae, values)
-    named = {"neuron": "feature"}
+    named, of_length = {"neuron": "feature"}, np.linalg.norm(sae.W_dec, axis=1).astype(float)
     coverage = units.coverage.rename(named).with_columns(
         pl.Series("mean_active_fraction", peaks.active_share),
-        (pl.col("mean_peak") * length).alias("peak_length"),
+        (pl.col("mean_peak") * length * pl.Series(of_length)).alias("peak_length"),
     )
     executed = float(chosen.durations[chosen.decisions.rows].mean())
     if executed > MOST_ROWS:
@@ -160,8 +166,8 @@ def _peaks(traces: TraceCollection, rows: FeatureRows, chosen: Chosen) -> _Peaks
 
 def _row_length(sae: Autoencoder, values: object, at_most: int = 4096) -> float:
     """Mean over some rows of what a feature of 1 is long, in units of the activations."""
-    every = max(1, len(values) // at_most)
-    some = np.asarray(values[::every], np.float32)
+    every = max(1, int(np.prod(values.shape[:-1])) // at_most)
+    some = np.asarray(values[::every], np.float32)  # decisions, of all tokens
     some = some.reshape(-1, some.shape[-1])
     some = some[np.isfinite(some).all(axis=1)]
     return float((sae.length(some) * sae.scale(some)).mean()) if len(some) else float("nan")

@@ -21,7 +21,8 @@ import numpy as np
 from traces.autoencoder import Autoencoder
 
 DENSITIES = tuple(10.0**e for e in np.arange(-5, 0.01, 0.5))
-"""Edges of the histogram of densities; what never fires is apart."""
+"""Edges of the histogram of densities: the first bin holds what is rarer, too, and what never
+fires is apart."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Reconstruction:
 
     def to_dict(self) -> dict:
         """Figures and the histogram of densities, for JSON."""
-        counts, _ = np.histogram(self.density[self.density > 0], (*DENSITIES[:-1], 1.0 + 1e-9))
+        some = np.clip(self.density[self.density > 0], DENSITIES[0], 1.0)
+        counts, _ = np.histogram(some, (*DENSITIES[:-1], 1.0 + 1e-9))
         names = ("rows", "fvu", "variance_explained", "cosine", "l0", "dead_share")
         return {name: getattr(self, name) for name in names} | {
             "density": {"edges": list(DENSITIES), "features": counts.tolist()}

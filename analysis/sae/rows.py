@@ -16,13 +16,17 @@ from pathlib import Path
 import numpy as np
 
 from analysis.natural import natural_episodes
+from traces.autoencoder import Autoencoder
 from traces.collection import TraceCollection
 from traces.errors import UnknownName, UserError
 from traces.header import SiteInfo
+from traces.intervention import TOKEN_GROUPS
 from traces.lazy import LazyActivations
 
 BLOCK_ROWS = 256
-"""Decisions read at a time."""
+"""Decisions read at a time, of a site with one row each."""
+LEAST_BLOCK = 16
+"""Of a site that keeps tokens apart, whose blocks are shorter as they hold more rows."""
 CHUNK_ROWS = 8192
 """Rows handed on at a time, when they are read in order."""
 BUFFER_BYTES = 128 * 2**20
@@ -86,10 +90,18 @@ class Shuffled:
     def epoch(self, epoch: int) -> Iterator[np.ndarray]:
         """Yield batches (batch, d) float32; what is left over at the end is left out."""
         rng = np.random.default_rng((self.seed, epoch))
+        left = np.empty((0, self.rows.width), np.float32)
         for part in self._parts(rng):
             order = rng.permutation(len(part))
-            for start in range(0, len(part) - self.batch + 1, self.batch):
+            begin = 0
+            if len(left) and len(left) + len(part) >= self.batch:  # of the buffer before
+                begin = self.batch - len(left)
+                yield np.concatenate([left, part[order[:begin]]])
+                left = left[:0]
+            stop = begin + (len(part) - begin) // self.batch * self.batch if not len(left) else 0
+            for start in range(begin, stop, self.batch):
                 yield part[order[start : start + self.batch]]
+            left = np.concatenate([left, part[order[stop:]]])
 
     def _parts(self, rng: np.random.Generator) -> Iterator[np.ndarray]:
         """Yield what is in the buffer, each time that it is full."""
@@ -128,8 +140,8 @@ def split_rows(
     values = traces.activation(info.name)
     columns = traces.episodes("uid", "session", "first_decision", "n_decisions")
     known = zip(columns["uid"].tolist(), columns["session"].tolist(), strict=True)
-    wanted = set(frame.select("uid", "session").iter_rows())
-    chosen = [row for row, key in enumerate(known) if key in wanted]
+    place = {key: row for row, key in enumerate(known)}
+    chosen = sorted(place[key] for key in frame.select("uid", "session").iter_rows())
     blocks = {row: _blocks(values, columns, row) for row in chosen}
     recorded = [row for row in chosen if blocks[row]]
     if len(recorded) < 2:
@@ -172,12 +184,47 @@ def named_site(traces: TraceCollection, name: str) -> SiteInfo:
     return sites[name]
 
 
+def tokens_of(site: SiteInfo) -> str:
+    """The tokens a site was recorded of, as `--capture` names them: all, language, chunk, ..."""
+    named = set(site.name.split(".")[3:]) & {*TOKEN_GROUPS, "chunk"}
+    return named.pop() if named else "executed" if site.tower == "expert" else "all"
+
+
+def policy_hash(traces: TraceCollection) -> str:
+    """Hash of the policy of some traces; empty where there are several."""
+    hashes = {str(sha) for sha in traces.table("policies", "sha256")["sha256"]}
+    return hashes.pop() if len(hashes) == 1 else ""
+
+
+def check_policy(sae: Autoencoder, folder: Path | str, policy: str, sha256: str) -> None:
+    """Refuse an autoencoder of another policy, where it says of which it is.
+
+    Args:
+        sae: the autoencoder.
+        folder: where it is.
+        policy: name of the policy that is looked at.
+        sha256: its hash; empty where unknown.
+
+    Raises:
+        UserError: it was trained on another one.
+    """
+    trained = str(sae.metadata.get("policy_sha256", ""))
+    if trained and sha256 and trained != sha256:
+        raise UserError(
+            f"{folder} was trained on {sae.metadata.get('policy', 'another policy')}, this is "
+            f"{policy}, whose features are not the same; train one on it: vla-trace sae train, or "
+            "take it all the same: --other-policy"
+        )
+
+
 def _blocks(values: LazyActivations, columns: dict, row: int) -> list[slice]:
     """Spans of the site's rows that belong to an episode."""
     first = int(columns["first_decision"][row])
     last = first + int(columns["n_decisions"][row])
     start, stop = np.searchsorted(values.decisions, [first, last]).tolist()
-    return [slice(i, min(i + BLOCK_ROWS, stop)) for i in range(start, stop, BLOCK_ROWS)]
+    tokens = int(np.prod(values.shape[1:-1]))
+    each = BLOCK_ROWS if tokens == 1 else max(LEAST_BLOCK, BLOCK_ROWS // tokens)
+    return [slice(i, min(i + each, stop)) for i in range(start, stop, each)]
 
 
 def _finite(values: np.ndarray) -> np.ndarray:

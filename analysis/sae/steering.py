@@ -11,6 +11,7 @@ rival: rows in the highest and lowest quarter of a signal, as long as p d (AxBen
 arXiv:2501.17148, found difference-in-means to steer language models better than autoencoders do).
 """
 
+import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +20,7 @@ import numpy as np
 import polars as pl
 
 from analysis.natural import Chosen, by_episode, natural_episodes
-from analysis.sae.rows import named_site
+from analysis.sae.rows import named_site, tokens_of
 from analysis.signals import SIGNALS
 from traces.autoencoder import Autoencoder, load_autoencoder
 from traces.collection import open_traces
@@ -27,7 +28,7 @@ from traces.errors import UnknownName, UserError
 from traces.intervention import TOKEN_GROUPS, Intervention, Site
 
 WAYS = ("add", "project_out", "set", "scale")
-DESCRIBED = "features_coverage.parquet"
+DESCRIBED, FACTS = "features_coverage.parquet", "features.json"
 
 
 @dataclass(frozen=True)
@@ -48,16 +49,17 @@ def described(folder: Path | str) -> Described:
     """
     folder = Path(folder)
     sae = load_autoencoder(folder)
-    if not (folder / DESCRIBED).exists():
+    if not (folder / DESCRIBED).exists() or not (folder / FACTS).exists():
         raise UserError(
             f"the features of {folder} are not described yet; do it with: vla-trace sae features "
             f"{folder} --traces FILES"
         )
     table = pl.read_parquet(folder / DESCRIBED, glob=False)
-    if len(table) != sae.features:
+    facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    if facts.get("sae_sha256") != sae.sha256 or len(table) != sae.features:
         raise UserError(
-            f"{folder / DESCRIBED} describes {len(table)} features, the autoencoder has "
-            f"{sae.features}; describe them again: vla-trace sae features {folder} --traces FILES"
+            f"{folder / DESCRIBED} describes another autoencoder than the one there; describe its "
+            f"features again: vla-trace sae features {folder} --traces FILES"
         )
     scale = np.sqrt(sae.width - 1) if sae.normalisation == "layer_norm" else None
     strength = pl.col("mean_peak") * scale if scale else pl.col("peak_length")
@@ -76,7 +78,7 @@ def steered_feature(found: Described, feature: int, way: str, concept: str = "")
     Raises:
         UserError: no such feature or way, or one that is never active.
     """
-    sae, about = found.sae, found.sae.metadata
+    sae = found.sae
     if way not in WAYS:
         raise UnknownName("way to steer", way, WAYS)
     if not 0 <= feature < sae.features:
@@ -85,26 +87,26 @@ def steered_feature(found: Described, feature: int, way: str, concept: str = "")
     if not row["mean_peak"] and way != "project_out":
         raise UserError(f"feature {feature} is active in no recorded episode, so it has no size")
     direction = sae.W_dec[feature] / np.linalg.norm(sae.W_dec[feature])
-    place = {"tower": str(about["tower"]), "layer": int(about["layer"])}
+    tower, layer, kind = sae.place
     facts = {"sae": str(found.folder), "sae_sha256": sae.sha256, "feature": feature, "way": way}
     facts |= {key: row[key] for key in ("label", "coverage", "mean_peak", "peak_length")}
     facts |= {"concept": concept} if concept else {}
     common = {"name": f"feature {feature}", "coefficient": 1.0, "provenance": facts}
-    tokens = str(about.get("tokens", "all"))
+    tokens = str(sae.metadata.get("tokens", "all"))
     if tokens in TOKEN_GROUPS:
         common["token_groups"] = (tokens,)
     if way in ("add", "project_out"):
-        if about.get("kind") != "resid_post":
+        if kind != "resid_post":
             raise UserError(
-                f"{about.get('site')} is not the residual stream: directions are added to that; "
+                f"{sae.site} is not the residual stream: directions are added to that; "
                 "take --way set or scale"
             )
         length = row["peak_length"] if way == "add" else 1.0
-        site = Site(**place, vector=tuple((direction * length).tolist()))
+        site = Site(tower, layer, vector=tuple((direction * length).tolist()))
         operator = "add_direction" if way == "add" else "project_out"
         return Intervention(operator=operator, sites=(site,), **common)
     vector = (row["strength"],) if way == "set" else ()
-    site = Site(**place, neurons=(feature,), vector=vector, kind=str(about["kind"]))
+    site = Site(tower, layer, neurons=(feature,), vector=vector, kind=kind)
     reference = {"sae": str(found.folder), "sae_sha256": sae.sha256}
     return Intervention(operator=f"sae_{way}", sites=(site,), **reference, **common)
 
@@ -144,16 +146,21 @@ def difference_in_means(
             for i, some in enumerate(((values <= low) & finite, (values >= high) & finite)):
                 sums[i] += x[some].sum(axis=0)
                 counts[i] += some.sum()
+    if not counts.all():
+        raise UserError(f"{info.name} was not recorded where {signal} is high and where it is low")
     difference = sums[1] / counts[1] - sums[0] / counts[0]
+    if not difference.any():
+        raise UserError(f"{info.name} has the same mean whether {signal} is high or low")
     vector = difference / np.linalg.norm(difference) * length
     facts = {"method": "difference in means", "signal": signal, "quartiles": [low, high]}
     facts |= {"concept": concept} if concept else {}
-    tokens = {"token_groups": (info.tokens,)} if info.tokens in TOKEN_GROUPS else {}
+    tokens = tokens_of(info)
+    some = {"token_groups": (tokens,)} if tokens in TOKEN_GROUPS else {}
     return Intervention(
         name=f"difference in {signal}",
         operator="add_direction",
         sites=(Site(info.tower, info.layer, vector=tuple(vector.tolist())),),
         coefficient=1.0,
         provenance=facts,
-        **tokens,
+        **some,
     )

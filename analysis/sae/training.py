@@ -7,9 +7,10 @@ Gao et al. (arXiv:2406.04093) with what DrVLA (arXiv:2603.19183) found for robot
     L = |y - y^|^2 / |y - mean(y)|^2 + aux min(1, n_dead / k_aux) |e - e^|^2 / |e|^2
 
 summed over the batch, with e = y - y^ (constant) and e^ its reconstruction by the k_aux largest
-pre-activations of dead latents. Dead is what has not fired for so many optimizer steps: counted in
-rows, as for language, the term would never act on robot data. b_dec begins as the geometric median,
-W_enc as W_dec transposed; rows of W_dec have length 1, and their gradients no part along them.
+pre-activations of dead latents, k_aux = d / 2. Dead is what has not fired for so many optimizer
+steps: counted in rows, as for language, the term would never act on robot data. b_dec begins as the
+geometric median, W_enc as W_dec transposed; rows of W_dec have length 1, and their gradients no
+part along them.
 
 BatchTopK (Bussmann et al., arXiv:2412.06410) keeps the k B largest of a batch; what it writes is a
 jumprelu whose threshold is the running mean of the smallest that was kept.
@@ -125,11 +126,16 @@ class Training:
     def __init__(self, config: SaeConfig, rows: SiteRows, held_out: SiteRows, device: str = "cpu"):
         if rows.width < SMALL:
             torch.set_num_threads(1)
-        self.config, self.device = config, device
+        self.config, self.device, self.rows = config, device, [rows.n, held_out.n]
         self.held_out = list(held_out.in_order()) if held_out.fits else held_out
         self.batches = Shuffled(rows, config.batch, config.seed)
-        some = islice(self.batches.epoch(0), -(-MEDIAN_ROWS // config.batch))
-        sample = torch.from_numpy(np.concatenate(list(some)))
+        some = list(islice(self.batches.epoch(0), -(-MEDIAN_ROWS // config.batch)))
+        if not some:
+            raise UserError(
+                f"fewer than {config.batch} of {rows.n} rows are finite and no padding; record "
+                "more, or take a smaller --batch"
+            )
+        sample = torch.from_numpy(np.concatenate(some))
         self.factor = 1.0
         if config.normalisation == "expected_norm":
             self.factor = math.sqrt(rows.width) / float(sample.norm(dim=1).mean())
@@ -183,7 +189,7 @@ class Training:
                     state[f"{moment}.{name}"] = self.optimizer.state[parameter][moment]
         state |= {"since_fired": self.since_fired, "threshold": self.threshold}
         facts = {name: getattr(self, name) for name in ("step", "epoch", "waited", "best_fvu")}
-        facts |= {"config": asdict(self.config)}
+        facts |= {"config": asdict(self.config), "rows": self.rows}
         part = folder / f"{STATE}.new"
         save_file(
             {k: v.cpu().contiguous() for k, v in state.items()}, part, {"facts": json.dumps(facts)}
@@ -201,7 +207,7 @@ class Training:
         with safe_open(folder / STATE, "pt", device=self.device) as file:
             facts = json.loads(file.metadata()["facts"])
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-        if facts.pop("config") != asdict(self.config):
+        if (facts.pop("config"), facts.pop("rows", None)) != (asdict(self.config), self.rows):
             raise UserError(
                 f"{folder} holds a training with other settings or rows; give the same ones to "
                 "--resume, or --force to begin again"
@@ -216,7 +222,8 @@ class Training:
                     "exp_avg": state[f"exp_avg.{name}"],
                     "exp_avg_sq": state[f"exp_avg_sq.{name}"],
                 }
-        self.best = {k.partition(".")[2]: v for k, v in state.items() if k.startswith("best.")}
+        best = {k.partition(".")[2]: v.cpu() for k, v in state.items() if k.startswith("best.")}
+        self.best = best
         self.since_fired, self.threshold = state["since_fired"], state["threshold"]
         return True
 
@@ -246,11 +253,12 @@ class Training:
         n_dead = int(dead.sum())
         if not n_dead or not self.config.aux:
             return error.new_zeros(())
-        k = max(1, min(error.shape[1] // 2, n_dead))
+        k_aux = max(1, error.shape[1] // 2)
+        k = min(k_aux, n_dead)
         values, places = torch.where(dead, before, -torch.inf).topk(k, dim=1, sorted=False)
         z = torch.zeros_like(before).scatter(1, places, values.relu())
         left = (z @ self.weights["W_dec"] - error).square().sum()
-        return min(1.0, n_dead / k) * left / error.square().sum().clamp(min=1e-12)
+        return min(1.0, n_dead / k_aux) * left / error.square().sum().clamp(min=1e-12)
 
     def _before(self, y: Tensor) -> Tensor:
         """Pre-activations (rows, m)."""

@@ -274,10 +274,6 @@ def test_a_module_that_runs_too_often_is_an_error(loaded, requests):
         (direction(width=96), "a direction of 96 numbers; the residual stream of the vlm has 128"),
         (intervention(denoise_window=(0, 2)), "needs a site in the expert"),
         (intervention(tower="expert", denoise_window=(0, 9)), "this policy has 5 steps"),
-        (
-            Intervention("s", "sae_feature", (Site("vlm", 1, (3,)),), 1.0, sae_sha256="ab"),
-            "operator this version can apply 'sae_feature'",
-        ),
     ],
 )
 def test_what_cannot_act_is_refused_in_one_line(loaded, chosen, message):

@@ -9,9 +9,11 @@ from hypothesis import strategies as st
 from traces.errors import BadIntervention, UnknownName
 from traces.intervention import (
     DIRECTION_OPERATORS,
+    FEATURE_OPERATORS,
     OFFSET_OPERATORS,
     OPERATORS,
     PLAIN_OPERATORS,
+    SAE_OPERATORS,
     TOKEN_GROUPS,
     Donor,
     Intervention,
@@ -40,6 +42,13 @@ def sites_for(draw, operator):
             vector = draw(st.lists(finite, min_size=1, max_size=5).filter(any))
         elif operator == "patch" and draw(st.booleans()):
             kind = "resid_post"
+        elif operator in SAE_OPERATORS:
+            kind = draw(st.sampled_from(["", "ffn_act", "resid_post"]))
+            least, most = (1, 5) if operator in FEATURE_OPERATORS else (0, 0)
+            features = st.lists(st.integers(0, 99), min_size=least, max_size=most, unique=True)
+            neurons = draw(features)
+            if operator == "sae_set" and draw(st.booleans()):
+                vector = draw(st.lists(finite, min_size=len(neurons), max_size=len(neurons)))
         else:
             least = 0 if operator in PLAIN_OPERATORS else 1
             numbers = st.lists(st.integers(0, 4000), min_size=least, max_size=5, unique=True)
@@ -69,7 +78,8 @@ def interventions(draw):
         ),
         step_window=draw(windows),
         denoise_window=draw(windows),
-        sae_sha256="ab" * 32 if operator == "sae_feature" else "",
+        sae="sae/seed0" if operator in SAE_OPERATORS else "",
+        sae_sha256="ab" * 32 if operator in SAE_OPERATORS else "",
         provenance=draw(st.dictionaries(st.text(), json_values, max_size=3)),
         every=draw(st.integers(1, 9)),
         donor=draw(donors) if operator == "patch" else None,
@@ -132,6 +142,9 @@ def test_keys_of_later_versions_are_ignored():
     assert Intervention.from_json(json.dumps(content)) == FAST
 
 
+SAE = {"operator": "sae_set", "sae": "sae/seed0", "sae_sha256": "ab" * 32}
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -141,7 +154,15 @@ def test_keys_of_later_versions_are_ignored():
         ({"sites": (Site("vlm", 1, (3,), (1.0, 2.0)),)}, "vector: expected 0 or 1 numbers"),
         ({"operator": "mean_ablation"}, "vector: expected 2 numbers for mean_ablation"),
         ({"operator": "project_out"}, "neurons: expected none for project_out"),
-        ({"operator": "sae_feature"}, "sae_sha256: expected a hash for sae_feature"),
+        ({"operator": "sae_set"}, "sae: expected one for the sae operators"),
+        ({"sae_sha256": "ab"}, "sae_sha256: expected one for the sae operators and none for"),
+        (SAE | {"operator": "sae_splice"}, "neurons: expected none for sae_splice"),
+        (SAE | {"sites": (Site("vlm", 1),)}, "neurons: expected at least one feature"),
+        (SAE | {"sites": (Site("vlm", 1, (3,), (1.0, 2.0)),)}, "vector: expected 0 or 1 numbers"),
+        (
+            SAE | {"operator": "sae_scale", "sites": (Site("vlm", 1, (3,), (1.0,)),)},
+            "vector: expected 0 numbers for sae_scale",
+        ),
         ({"coefficient": float("nan")}, "coefficient: expected finite numbers, found nan"),
         ({"coefficient": "much"}, "coefficient: expected finite numbers, found 'much'"),
         ({"token_groups": ()}, "at least one token group"),

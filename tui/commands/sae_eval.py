@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 @click.option("--task", default="0", show_default=True, help="Of the rollouts.")
 @click.option("--suite", default="tabletop", show_default=True)
 @click.option("--policy", default="smolvla-tabletop", show_default=True, help="Name or folder.")
+@click.option("--other-policy", is_flag=True, help="Take traces or a policy it was not trained on.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
     folders: tuple[str, ...],
@@ -50,18 +51,22 @@ def command(
     task: str,
     suite: str,
     policy: str,
+    other_policy: bool,
     as_json: bool,
 ) -> Exit:
     """A line an autoencoder, and what it does to the policy below."""
+    from analysis.sae.rows import check_policy
     from traces.autoencoder import load_autoencoder
 
     saes = {folder: load_autoencoder(folder) for folder in folders}
-    rows, control = _on_rows(saes, files)
+    rows, control = _on_rows(saes, files, other_policy)
     if actions or rollouts:
         from tui.commands.recording import load
 
         loaded = load(policy)
         for folder, row in rows.items():
+            if not other_policy:
+                check_policy(saes[folder], folder, policy, loaded.sha256)
             if actions:
                 row["actions"] = _on_actions(folder, actions, episodes, loaded)
             if rollouts:
@@ -75,22 +80,28 @@ def command(
 
 
 def _on_rows(
-    saes: "dict[str, Autoencoder]", files: tuple[str, ...]
+    saes: "dict[str, Autoencoder]", files: tuple[str, ...], other_policy: bool
 ) -> tuple[dict[str, dict], float]:
     """What each does to held-out rows of its site; stability, and what chance gives of it."""
+    import numpy as np
+
     from analysis.sae.measures import random_stability, reconstruction, stability
-    from analysis.sae.rows import split_rows
+    from analysis.sae.rows import check_policy, policy_hash, split_rows
     from traces.collection import open_traces
 
     found: dict[str, Reconstruction] = {}
     with open_traces(*files) as traces:
         for folder, sae in saes.items():
             _, held_out, _, policy = split_rows(traces, files, sae.site)
-            fits(folder, sae, held_out.width, policy)
+            _check_width(folder, sae, held_out.width)
+            if not other_policy:
+                check_policy(sae, folder, policy, policy_hash(traces))
             found[folder] = reconstruction(sae, held_out.in_order())
+            if not found[folder].rows:
+                raise UserError(f"{sae.site} has no finite row in the held-out episodes")
     alive = [one.density > 0 for one in found.values()]
     again = dict.fromkeys(saes)
-    if len({(sae.site, sae.width) for sae in saes.values()}) == 1:
+    if len(saes) > 1 and len({(sae.site, sae.width) for sae in saes.values()}) == 1:
         again = dict(zip(saes, stability(list(saes.values()), alive), strict=True))
     rows = {
         folder: {"site": saes[folder].site, "sha256": saes[folder].sha256}
@@ -98,27 +109,15 @@ def _on_rows(
         | {"stability": again[folder]}
         for folder, one in found.items()
     }
-    some = next(iter(saes.values()))
-    return rows, random_stability(some.width, some.features)
+    width, n_alive = next(iter(saes.values())).width, round(np.mean([one.sum() for one in alive]))
+    return rows, random_stability(width, max(1, n_alive))
 
 
-def fits(folder: str, sae: "Autoencoder", width: int, policy: str) -> None:
-    """Check that an autoencoder belongs to some rows.
-
-    Raises:
-        UserError: another width, or another policy's.
-    """
+def _check_width(folder: str, sae: "Autoencoder", width: int) -> None:
     if sae.width != width:
         raise UserError(
             f"{folder} reads rows of {sae.width}, {sae.site} in these traces has {width}; give "
             "traces of the policy that it was trained on"
-        )
-    trained = str(sae.metadata.get("policy", ""))
-    if trained and trained != policy:
-        click.echo(
-            f"note: {one_line(folder)} was trained on {one_line(trained)}, these traces are of "
-            f"{one_line(policy)}",
-            err=True,
         )
 
 
@@ -186,7 +185,7 @@ def _print(folder: str, row: dict, control: float) -> None:
         f"{row['variance_explained']:.3f}, L0 {row['l0']:.1f}, dead {row['dead_share']:.1%}, "
         f"cosine {row['cosine']:.4f}"
     )
-    if row["stability"] is not None and row["stability"] == row["stability"]:
+    if row["stability"] is not None:
         text += f", stability {row['stability']:.2f} (random {control:.2f})"
     click.echo(f"{text}, {row['rows']} held-out rows")
     if found := row.get("actions"):

@@ -37,6 +37,7 @@ TABLES = ("coverage", "signals", "top")
 @click.option("--signal", "signals", multiple=True, metavar="NAME", help="These only; repeatable.")
 @click.option("--top", type=click.IntRange(1), default=SHOWN, show_default=True, help="A signal.")
 @click.option("--viewer", metavar="FOLDER", help="Write JSON for DrVLA's viewer there.")
+@click.option("--other-policy", is_flag=True, help="Take traces of a policy it was not trained on.")
 @click.option("--force", is_flag=True, help="Replace an earlier viewer.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(
@@ -45,6 +46,7 @@ def command(
     signals: tuple[str, ...],
     top: int,
     viewer: str | None,
+    other_policy: bool,
     force: bool,
     as_json: bool,
 ) -> Exit:
@@ -57,7 +59,7 @@ def command(
             raise UnknownName("signal", name, SIGNALS)
     if viewer and Path(viewer).exists() and any(Path(viewer).iterdir()) and not force:
         raise UserError(f"{viewer} is not empty; --force writes over it, or name another folder")
-    found = features(folder, files)
+    found = features(folder, files, other_policy)
     _write(Path(folder), found, files)
     if viewer:
         from analysis.sae.viewer import write_viewer

@@ -1,11 +1,9 @@
 """`vla-trace sae steer FOLDER --feature F`: an intervention on a feature, as a file."""
 
-from pathlib import Path
-
 import click
 
 from traces.errors import UserError
-from tui.terminal import Exit, one_line
+from tui.terminal import Exit, free_path, one_line, write_text
 
 
 @click.command(
@@ -48,21 +46,22 @@ def command(
 
     if signal and not files:
         raise UserError('--signal compares recorded rows; add --traces "traces/*.h5"')
-    if out and Path(out).exists() and not force:
-        raise UserError(f"{one_line(out)} exists; --force replaces it")
+    target = free_path(out, force) if out else None
     found = described(folder)
     chosen = steered_feature(found, feature, way, concept)
     about = chosen.provenance
-    click.echo(
-        f"feature {feature} ({about['label']}, active in {about['coverage']:.0%} of the episodes): "
-        f"mean peak {about['mean_peak']:.3g}, {about['peak_length']:.3g} in the activations",
-        err=True,
-    )
+    often = f"active in {about['coverage']:.0%} of the episodes"
+    text = f"feature {feature} ({about['label']}, {often})"
+    length = about["peak_length"]
+    if length:
+        text += f": mean peak {about['mean_peak']:.3g}, {length:.3g} in the activations"
+    click.echo(text, err=True)
+    if signal and not length:
+        raise UserError(f"feature {feature} is active in no recorded episode, so it has no size")
     if signal:
-        length = about["peak_length"]
         chosen = difference_in_means(files, found.sae.site, signal, length, concept)
-    if out:
-        Path(out).write_text(chosen.to_json() + "\n", encoding="utf-8")
+    if target:
+        write_text(target, chosen.to_json() + "\n")
         click.echo(out)
         click.echo(f"next: vla-trace record --intervention {one_line(out)} --alpha 1 2 4", err=True)
     else:

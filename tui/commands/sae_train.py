@@ -74,6 +74,8 @@ def command(
     from analysis.sae.training import SaeConfig, device_of
     from traces.collection import open_traces
 
+    if resume and force:
+        raise UserError("--resume goes on, --force begins again: give one of them")
     config, where = SaeConfig(**options), device_of(device)
     rows_of = []
     with open_traces(*files) as traces:
@@ -130,17 +132,18 @@ def _say_rows(train: "SiteRows", config: "SaeConfig") -> None:
 
 def _about(traces: "TraceCollection", train: "SiteRows", policy: str) -> dict:
     """What an autoencoder says of where it comes from."""
+    from analysis.sae.rows import policy_hash, tokens_of
+
     site = next(one for one in traces.sites() if one.name == train.values.site)
-    hashes = sorted({str(sha) for sha in traces.table("policies", "sha256")["sha256"]})
     return {
         "site": site.name,
         "tower": site.tower,
         "layer": site.layer,
         "kind": site.name.split(".")[2],
         "rows": "mean" if site.dims == ("D", "N") else "token",
-        "tokens": site.tokens,
+        "tokens": tokens_of(site),
         "policy": policy,
-        "policy_sha256": hashes[0] if len(hashes) == 1 else "",
+        "policy_sha256": policy_hash(traces),
         "train_rows": train.n,
     }
 
@@ -177,6 +180,11 @@ def _trained(
         save_autoencoder(folder, training.result(about | facts))
         (folder / STATE).unlink(missing_ok=True)
     sae = load_autoencoder(folder)
+    if sae.metadata.get("config") != asdict(config):
+        raise UserError(
+            f"{folder} holds an autoencoder trained with other settings; give the same ones to "
+            "--resume, or --force to begin again"
+        )
     measured = reconstruction(sae, held_out.in_order()).to_dict()
     return {"folder": str(folder), "seed": config.seed, "sha256": sae.sha256} | measured
 

@@ -51,7 +51,7 @@ def read_doses(files: Sequence[TraceFile]) -> tuple[Dose, ...]:
         places = tuple(
             (site.layer, neuron)
             for site in intervention.sites
-            if site.tower == "vlm" and intervention.kind(site) == "ffn_act"
+            if site.tower == "vlm" and intervention.kind(site) == "ffn_act" and not intervention.sae
             for neuron in site.neurons
         )
         if places:

@@ -71,7 +71,7 @@ def _steered(trace: TraceReader, site: str) -> list[int]:
     names = {"exp": "expert"}
     return [
         neuron
-        for place in (done.sites if done else ())
+        for place in (done.sites if done and not done.sae else ())
         if (place.tower, str(place.layer)) == (names.get(tower, tower), layer)
         for neuron in place.neurons
     ]

@@ -120,19 +120,20 @@ def _facts(run: Run) -> list[str]:
     intervention = header.intervention if header else None
     if intervention is not None:
         label = one_line(header.condition.label)
-        where = ", ".join(_site(site) for site in intervention.sites)
+        units = "features" if intervention.sae else "neurons"
+        where = ", ".join(_site(site, units) for site in intervention.sites)
         concept = intervention.provenance.get("concept")
         source = f"; concept {one_line(concept)}" if concept else ""
         facts.append(f"{label}: {intervention.operator} at {where}{source}")
     return facts
 
 
-def _site(site) -> str:
+def _site(site, units: str) -> str:
     text = one_line(f"{site.tower} layer {site.layer}")
     if site.neurons:
         listed = " ".join(map(str, site.neurons[:NEURONS]))
         more = " …" if len(site.neurons) > NEURONS else ""
-        text += f", {len(site.neurons)} neurons ({listed}{more})"
+        text += f", {len(site.neurons)} {units} ({listed}{more})"
     return text
 
 
