@@ -39,8 +39,8 @@ def episode(pair, step_cm, success=False, **columns):
     """An episode moving along x by the given lengths [cm], one a control step.
 
     `steps` replaces columns of steps/, `executed` says how many steps each decision drove (one
-    otherwise), `ffn_act` are the activations of the decisions; other names are columns of
-    episodes/.
+    otherwise), `ffn_act` are the activations of the decisions, `activations` those of other sites;
+    other names are columns of episodes/.
     """
     return {"pair": pair, "step_cm": step_cm, "success": success} | columns
 
@@ -101,6 +101,7 @@ def record(run_id, number, chosen, steered):
     steps |= {name: np.asarray(values) for name, values in own_steps.items()}
     ffn_act = chosen.pop("ffn_act", np.ones((n_decisions, 4), np.float32))
     activations = {} if ffn_act is None else {SITE.name: ffn_act}
+    activations |= chosen.pop("activations", {})
     frames = chosen.pop("frames", None)
     return EpisodeRecord(columns | chosen, steps, decisions, activations, frames=frames)
 
@@ -157,11 +158,13 @@ def write(
 
 
 def _sites(episodes):
-    """The one site, as wide as the activations; none if they are None."""
+    """The one site, as wide as the activations, not if they are None; and what else there is."""
+    more = episodes[0].get("activations", {}) if episodes else {}
+    others = [site_of(name, values.shape[1:], "float32") for name, values in more.items()]
     values = [one["ffn_act"] for one in episodes if "ffn_act" in one]
     if not values:
-        return [SITE]
-    return [] if values[0] is None else [replace(SITE, shape=values[0].shape[1:])]
+        return [SITE, *others]
+    return others if values[0] is None else [replace(SITE, shape=values[0].shape[1:]), *others]
 
 
 @pytest.fixture
