@@ -232,7 +232,7 @@ class Training:
         y = self._normalised(x)
         before = self._before(y)
         z = self._kept(before)
-        error = y - (z @ self.weights["W_dec"] + self.weights["b_dec"])
+        error = y - torch.addmm(self.weights["b_dec"], z, self.weights["W_dec"])
         loss = error.square().sum() / (y - y.mean(0)).square().sum().clamp(min=1e-12)
         loss = loss + self.config.aux * self._revival(before, error.detach())
         self.optimizer.zero_grad(set_to_none=True)
@@ -261,8 +261,9 @@ class Training:
         return min(1.0, n_dead / k_aux) * left / error.square().sum().clamp(min=1e-12)
 
     def _before(self, y: Tensor) -> Tensor:
-        """Pre-activations (rows, m)."""
-        return (y - self.weights["b_dec"]) @ self.weights["W_enc"] + self.weights["b_enc"]
+        """Pre-activations (rows, m); b_dec is multiplied once, not once a row, and so back."""
+        W = self.weights["W_enc"]
+        return torch.addmm(self.weights["b_enc"] - self.weights["b_dec"] @ W, y, W)
 
     def _kept(self, before: Tensor) -> Tensor:
         """Features (rows, m) of a batch that is learnt from."""

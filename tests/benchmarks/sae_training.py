@@ -11,7 +11,7 @@ large, with a buffer that neither fits into.
 
 import importlib.util
 import os
-import resource
+import re
 import statistics
 import subprocess
 import sys
@@ -117,7 +117,8 @@ def train_from(path: str) -> None:
         config = SaeConfig(batch=1024).fitted(train.width, train.n)
         training = Training(config, train, held_out)
         training.run_epoch()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    status = Path("/proc/self/status").read_text()  # ru_maxrss would begin as the parent's
+    peak = int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
     print(f"{train.n} rows, {train.n * train.width * 4 / 2**20:.0f} MB: peak {peak:.0f} MB")
 
 
@@ -139,5 +140,5 @@ if __name__ == "__main__":
     if len(sys.argv) > 1:
         train_from(sys.argv[1])
     else:
-        compare()
         memory()
+        compare()
