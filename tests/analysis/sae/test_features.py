@@ -108,10 +108,10 @@ def test_what_does_not_fit_is_refused(tmp_path, planted, identity_sae, traces):
 
     with pytest.raises(UserError, match=r"reads rows of 4, vlm\.1\.resid_post .* has 5"):
         features(saved("a", width=4), [planted])
-    with pytest.raises(UnknownName, match="recorded site 'vlm.7.resid_post'"):
+    with pytest.raises(UnknownName, match=r"recorded site 'vlm.7.resid_post'"):
         features(saved("b", site="vlm.7.resid_post"), [planted])
     other = saved("c", policy_sha256="cd" * 32)
-    with pytest.raises(UserError, match="was trained on p, this is .*--other-policy"):
+    with pytest.raises(UserError, match=r"was trained on p, this is .*--other-policy"):
         features(other, [planted])
     assert features(other, [planted], other_policy=True).episodes == 12
     steered = traces.write(tmp_path / "st.h5", [traces.episode("p", [1.0])], traces.steer())

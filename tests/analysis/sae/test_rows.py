@@ -95,7 +95,7 @@ def test_steered_episodes_are_no_rows(activations, traces, tmp_path):
         seen = np.concatenate([*train.in_order(), *held_out.in_order()])
     assert seen.max() == 4
     assert "1 episode steered or otherwise told left out: not the policy alone" in notes
-    with open_traces(steered) as one, pytest.raises(UserError, match="all of these .* steered"):
+    with open_traces(steered) as one, pytest.raises(UserError, match=r"all of these .* steered"):
         split_rows(one, [steered], SITE)
 
 

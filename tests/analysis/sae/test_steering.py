@@ -1,11 +1,9 @@
 """Interventions on features, and the difference between two means."""
 
+import json
 from dataclasses import replace
 
-import json
-
 import numpy as np
-import polars as pl
 import pytest
 
 from analysis.sae.features import features
@@ -89,10 +87,10 @@ def test_what_is_refused(tmp_path, folder, planted, identity_sae):
     with pytest.raises(UserError, match="feature 4 is active in no recorded episode"):
         steered_feature(found, 4, "add")
     ffn = replace(found, sae=replace(found.sae, metadata=found.sae.metadata | {"kind": "ffn_act"}))
-    with pytest.raises(UserError, match="not the residual stream.*--way set or scale"):
+    with pytest.raises(UserError, match=r"not the residual stream.*--way set or scale"):
         steered_feature(ffn, 0, "add")
     foreign = replace(found, sae=replace(found.sae, metadata={"site": SITE}))
-    with pytest.raises(UserError, match="does not say where it belongs .no tower, layer, kind"):
+    with pytest.raises(UserError, match=r"does not say where it belongs .no tower, layer, kind"):
         steered_feature(foreign, 0, "set")
     save_autoencoder(tmp_path / "new", identity_sae())
     with pytest.raises(UserError, match="not described yet; do it with: vla-trace sae features"):
