@@ -36,12 +36,9 @@ def table(n=100):
 
 
 def test_which_have_controls():
-    assert (
-        has_controls(direction()) and has_controls(feature()) and has_controls(feature("sae_scale"))
-    )
-    two = Intervention(
-        "t", "add_direction", tuple(Site("vlm", i, vector=(1.0,)) for i in (0, 1)), 1
-    )
+    assert all(map(has_controls, (direction(), feature(), feature("sae_scale"))))
+    places = tuple(Site("vlm", layer, vector=(1.0,)) for layer in (0, 1))
+    two = Intervention("t", "add_direction", places, 1.0)
     assert not has_controls(two)
     assert not has_controls(Intervention("s", "sae_splice", (Site("vlm", 1),), 1.0, **SAE))
     assert not can_be_matched(feature("sae_scale"))  # features are no neurons
@@ -94,7 +91,7 @@ def test_all_conditions_of_a_feature():
 
 
 def test_features_that_were_not_described_have_no_controls():
-    with pytest.raises(UserError, match="not described.*vla-trace sae features.*--controls none"):
+    with pytest.raises(UserError, match=r"not described.*vla-trace sae features.*--controls none"):
         with_controls(feature(), [1.0], "light")
     few = table(3).with_columns(coverage=pl.Series([0.0, 0.5, 0.0]))
     with pytest.raises(UserError, match="has 1 other active features: too few"):
