@@ -179,7 +179,15 @@ def _on_rollouts(folder: str, n: int, task: str, suite: str, loaded: "LoadedPoli
     }
 
 
+def _recovered(found: dict, ablation: str) -> str:
+    """Share recovered with its interval, which a single episode does not have."""
+    share, ci = found[f"recovered_{ablation}"], found[f"recovered_{ablation}_ci"]
+    return f"{share:.3f} [{ci[0]:.3f}, {ci[1]:.3f}]" if ci else f"{share:.3f}"
+
+
 def _print(folder: str, row: dict, control: float) -> None:
+    from analysis.conditions import count_of
+
     text = (
         f"{one_line(folder)}: FVU {row['fvu']:.3f}, variance explained "
         f"{row['variance_explained']:.3f}, L0 {row['l0']:.1f}, dead {row['dead_share']:.1%}, "
@@ -189,17 +197,16 @@ def _print(folder: str, row: dict, control: float) -> None:
         text += f", stability {row['stability']:.2f} (random {control:.2f})"
     click.echo(f"{text}, {row['rows']} held-out rows")
     if found := row.get("actions"):
-        low, high = found["recovered_mean_ci"]
-        z_low, z_high = found["recovered_zero_ci"]
+        mean, zero = (_recovered(found, name) for name in ("mean", "zero"))
         click.echo(
-            f"  actions: {found['recovered_mean']:.3f} [{low:.3f}, {high:.3f}] recovered against "
-            f"the mean, {found['recovered_zero']:.3f} [{z_low:.3f}, {z_high:.3f}] against zero, "
-            f"{found['episodes']} episodes, {found['decisions']} decisions"
+            f"  actions: {mean} recovered against the mean, {zero} against zero, "
+            f"{count_of(found['episodes'])}, {count_of(found['decisions'], 'decision')}"
         )
     if found := row.get("rollouts"):
-        low, high = found["difference_ci"]
+        ci = found["difference_ci"]
+        within = f" [{ci[0]:+.0%}, {ci[1]:+.0%}]" if ci else ""
         click.echo(
             f"  rollouts: {found['success']} of {found['n']} spliced, {found['base_success']} as "
-            f"it is: {found['difference']:+.0%} [{low:+.0%}, {high:+.0%}], McNemar p "
+            f"it is: {found['difference']:+.0%}{within}, McNemar p "
             f"{found['p_value']:.2g}"
         )

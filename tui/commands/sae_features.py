@@ -114,7 +114,7 @@ def _print(found: "Features", signals: list[str], top: int) -> None:
         style="bold",
     )
     about = found.coverage.select("feature", "label", "coverage", "onset_count")
-    headers = ("feature", "n", "r", "95 %", "other", "corrected p", "label", "coverage", "onsets")
+    headers = ("feature", "n", "r", "95 %", "other", "p (BH)", "label", "coverage", "onsets")
     for name in signals:
         rows = found.signals.filter(pl.col("signal") == name).drop_nulls("r")
         if rows.is_empty():

@@ -167,9 +167,9 @@ def _trained(
         for name in (CONFIG, STATE, LOG):
             (folder / name).unlink(missing_ok=True)
     if not (folder / CONFIG).exists():
-        folder.mkdir(parents=True, exist_ok=True)
         training = Training(config, train, held_out, device)
         training.load(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         with counting(f"seed {config.seed}", config.epochs, training.epoch) as shown:
             while not training.is_over:
                 found = training.run_epoch()
