@@ -9,7 +9,7 @@ import polars as pl
 from analysis.meaning import OF_SIGNALS
 from analysis.sae.features import OF_FEATURES, OF_TOP
 from analysis.signals import SIGNALS
-from traces.autoencoder import Autoencoder, save_autoencoder
+from traces.autoencoder import Autoencoder, load_autoencoder, save_autoencoder
 
 SITE, WIDTH = "vlm.1.resid_post", 8
 FOLDER = Path("sae") / SITE / "seed0"
@@ -83,6 +83,7 @@ def describe(folder=FOLDER, top=(), features=FEATURES, signal_names=tuple(SIGNAL
     for name, table in tables.items():
         table.write_parquet(folder / f"features_{name}.parquet")
     facts = {"policy": "smolvla-tabletop@5f3a5f3a", "site": SITE, "episodes": 6, "decisions": 420}
+    facts["sae_sha256"] = load_autoencoder(folder).sha256
     (folder / "features.json").write_text(json.dumps(facts))
     return folder
 
