@@ -48,7 +48,9 @@ COMMANDS = {
 }
 """Name -> (module:function, help line). The line is here so that --help imports no sub-command."""
 
-ENGINE_EXTRA = frozenset({"gymnasium", "imageio", "lerobot", "mujoco", "torch", "transformers"})
+ENGINE_EXTRA = frozenset(
+    {"gymnasium", "imageio", "lerobot", "mujoco", "safetensors", "torch", "transformers"}
+)
 """Modules of the `engine` extra; a command that lacks one gets the install line as its error."""
 
 
