@@ -29,6 +29,7 @@ from guard import Fault, guarded
 
 from traces.errors import UserError
 from tui.cli import run
+from tui.data import summary
 from tui.data.library import Library
 from tui.data.summary import summarise_run
 from tui.data.tracks import read_tracks
@@ -49,8 +50,15 @@ def command(*words: object) -> None:
         raise AssertionError(f"{words[0]} ended with {code}")
 
 
+def here(name: str, *args: object) -> object:
+    """Call what the viewer calls in a process of its own: in this one, which is watched."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(module), function)(*args)
+
+
 def screens(folder: Path) -> None:
     """Load what the screens show of a folder."""
+    summary.apart = here
     for shown in Library(folder).poll(time.time(), budget_s=60):
         summarise_run(shown)
         for episode in shown.episodes[:2]:

@@ -47,6 +47,8 @@ class PtyTerminal:
                 if cwd is not None:
                     os.chdir(cwd)
                 given = {"TERM": "xterm-256color", "COLORTERM": "truecolor", "LANG": "C.UTF-8"}
+                for name in ("COLUMNS", "LINES"):  # pytest-xdist sets them; the size is asked for
+                    os.environ.pop(name, None)
                 os.execvpe(command[0], list(command), os.environ | given | (env or {}))
             finally:
                 os._exit(127)

@@ -412,7 +412,7 @@ def test_hostile_logs_are_drawn(here):
 def test_lines_of_a_screen_that_was_left_are_let_go(here, run):
     def kept():
         gc.collect()
-        return sum(isinstance(one, StylesCache) for one in gc.get_objects())
+        return sum(type(one) is StylesCache for one in gc.get_objects())
 
     async def steps(pilot):
         await press(pilot, "1", "2", "3", "1")

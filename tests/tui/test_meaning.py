@@ -6,6 +6,7 @@ import numpy as np
 import polars as pl
 import pytest
 
+from analysis.signals import SIGNALS
 from tui import cli
 
 
@@ -55,7 +56,11 @@ def test_json_is_every_row_and_no_nan(recorded, capsys):
     assert list(found) == [
         *("schema", "policy", "episodes", "decisions", "signals", "coverage", "sites", "notes")
     ]
-    assert (len(found["signals"]), len(found["coverage"]), len(found["sites"])) == (8 * 12, 12, 1)
+    assert (len(found["signals"]), len(found["coverage"]), len(found["sites"])) == (
+        len(SIGNALS) * 12,
+        12,
+        1,
+    )
     few = parsed("--top", "2", "--signal", "speed", "--signal", "time")["signals"]
     assert [row["signal"] for row in few] == ["speed"] * 2 + ["time"] * 2
     assert few[0]["neuron"] == 3
@@ -65,7 +70,7 @@ def test_tables_are_written(recorded, tmp_path, capsys):
     out = tmp_path / "tables"
     assert cli.run(["meaning", recorded, "--out", str(out)]) == 0
     written = pl.read_parquet(out / "meaning_signals.parquet")
-    assert len(written) == 8 * 12
+    assert len(written) == len(SIGNALS) * 12
     assert len(pl.read_csv(out / "meaning_coverage.csv")) == 12
     assert "one task only" in (out / "notes.txt").read_text()
     capsys.readouterr()
@@ -78,7 +83,7 @@ def test_a_screen_without_any_correlation(traces, tmp_path, capsys, monkeypatch)
     path = traces.write(tmp_path / "t.h5", [traces.episode("a", [1.0, 2.0, 3.0])])
     assert cli.run(["meaning", str(path)]) == 0
     out = capsys.readouterr().out
-    assert out.count("no correlation: see the notes") == 8
+    assert out.count("no correlation: see the notes") == len(SIGNALS)
     assert "note: 1 episode is fewer than the 6 that an interval or a p takes" in out
 
 

@@ -89,8 +89,8 @@ def test_what_is_there_stays_without_force(recorded, capsys):
 
 def test_ctrl_c_then_resume_gives_the_same_bits(recorded, capsys):
     """A process of its own is interrupted in the middle of an epoch."""
-    train = ["train", recorded, "--site", SITE, "--seeds", "1", *FAST, "--epochs", "60"]
-    train += ["--patience", "60", "--batch", "16"]
+    train = ["train", recorded, "--site", SITE, "--seeds", "1", *FAST, "--epochs", "150"]
+    train += ["--patience", "150", "--batch", "16"]
     root = Path(cli.__file__).parents[1]
     run = "import sys; sys.path.insert(0, sys.argv.pop(1)); from tui.cli import run; "
     command = [sys.executable, "-c", run + "sys.exit(run(sys.argv[1:]))", str(root), "sae", *train]

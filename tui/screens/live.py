@@ -133,6 +133,12 @@ class LiveScreen(FilmScreen):
         if not self._paused and not rests:
             self.paint(play=True)
 
+    def looked(self) -> None:
+        """Go on with the film, which plays while nothing is logged."""
+        run = self.run_shown
+        if run is not None and self.drawable and not self._paused:
+            self.paint_film(run, play=True)
+
     def on_text_lines_resized(self) -> None:
         """Fit the texts into the new size."""
         self.paint()
