@@ -4,7 +4,6 @@ stdout is data, stderr is talk. An error that its user can mend is one line on s
 code of `tui.terminal.Exit`; a traceback means a bug.
 """
 
-import importlib
 import importlib.util
 import os
 import sys
@@ -12,7 +11,8 @@ from collections.abc import Sequence
 
 import click
 
-from traces.errors import MissingExtra, UnknownName, UserError
+from traces.errors import MissingExtra, UserError
+from tui.lazy_group import LazyGroup
 from tui.terminal import Exit, one_line
 
 COMMANDS = {
@@ -54,38 +54,9 @@ ENGINE_EXTRA = frozenset(
 """Modules of the `engine` extra; a command that lacks one gets the install line as its error."""
 
 
-class LazyGroup(click.Group):
-    """A Click group over `COMMANDS`."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Names in the order of the table."""
-        return list(COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """Import one sub-command; None when the table has no such name."""
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, attribute = COMMANDS[cmd_name][0].partition(":")
-        return getattr(importlib.import_module(module), attribute)
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        """As Click does, with our own one-line error."""
-        if args[0] not in COMMANDS and not ctx.resilient_parsing:
-            if args[0].startswith("-"):
-                raise click.NoSuchOption(args[0], ctx=ctx)
-            raise UnknownName("command", args[0], COMMANDS)
-        return super().resolve_command(ctx, args)
-
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the table's help lines; importing nothing is the point."""
-        with formatter.section("Commands"):
-            formatter.write_dl([(name, line) for name, (_, line) in COMMANDS.items()])
-
-
 @click.group(
     cls=LazyGroup,
+    table=COMMANDS,
     name="vla-trace",
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
