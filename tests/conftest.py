@@ -1,5 +1,7 @@
 """Real traces whose every distance, success and pair the test chooses."""
 
+import signal
+import threading
 from dataclasses import replace
 from types import SimpleNamespace
 
@@ -11,6 +13,10 @@ from traces.condition import UNCHANGED
 from traces.header import SiteInfo, TraceHeader
 from traces.intervention import Intervention, Site
 from traces.writer import EpisodeRecord, TraceWriter
+
+if threading.current_thread() is threading.main_thread():
+    # a shell's background job ignores ctrl-c, and so would every program that tests interrupt
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("long", max_examples=1000, deadline=None)  # make fuzz
 
